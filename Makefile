@@ -1,0 +1,54 @@
+# The vocabulary of the project. `make demo` and `make test` do all the set-up from a fresh clone.
+PYTHON ?= python3
+VENV   := .venv
+LIGHT  := .venv-light
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test check format bench test-isa golden clean
+
+help:
+	@echo 'make demo      classify the example photos with the light install'
+	@echo 'make test      install everything the tests need, then run them'
+	@echo 'make check     ruff, mypy, import floors, tests of the house'
+	@echo 'make bench     measure every figure of docs/benchmarks.md (DATA=... for accuracy)'
+	@echo 'make test-isa  the same bits on AVX2 and ARM64, under emulation'
+	@echo 'make golden    make the golden files of the tests again'
+
+$(LIGHT)/.done: pyproject.toml
+	$(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.done: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(LIGHT)/.done
+	$(LIGHT)/bin/edge-fgr classify examples/*.jpg
+
+test: $(VENV)/.done
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/house
+
+format: $(VENV)/.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.done
+	$(BIN)/python -m edge_fgr_bench $(if $(DATA),--data $(DATA))
+
+test-isa: $(VENV)/.done
+	$(BIN)/python tests/isa/same_bits.py
+
+golden: $(VENV)/.done
+	$(BIN)/python tests/golden/make_golden.py
+
+clean:
+	rm -rf $(VENV) $(LIGHT) build dist .cache

@@ -1,0 +1,87 @@
+"""Accuracy of a model on labelled folders, and how INT8 compares with fp32, through the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_fgr.decision import probabilities, roll_up
+from edge_fgr.model import Model
+from edge_fgr_export.parity import logits_of
+from edge_fgr_train.dataset import Sample, scan
+
+__all__ = ["Judged", "agreement", "judge", "judge_all", "wilson"]
+
+_COARSE_DEPTH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Logits of one model on one set, and which images it got right."""
+
+    logits: npt.NDArray[np.float32]
+    fine: npt.NDArray[np.bool_]
+    coarse: npt.NDArray[np.bool_]
+
+
+def judge(model: Model, samples: Sequence[Sample]) -> Judged:
+    """Classify labelled images. Coarse: probabilities summed over equal first two path elements."""
+    contract = model.contract
+    place = {label: i for i, label in enumerate(contract.labels)}
+    targets = np.array([place[sample.label] for sample in samples])
+    logits = logits_of(model, [sample.path for sample in samples], contract.geometry)
+    coarse, summed = roll_up(probabilities(logits), contract.labels, _COARSE_DEPTH)
+    truth = np.array([coarse.index(contract.labels[t][:_COARSE_DEPTH]) for t in targets])
+    return Judged(logits, logits.argmax(1) == targets, summed.argmax(1) == truth)
+
+
+def agreement(a: Judged, b: Judged) -> float:
+    """Share of images that get the same label from both."""
+    return float(np.mean(a.logits.argmax(1) == b.logits.argmax(1)))
+
+
+def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    share, weight = hits / total, z * z / total
+    centre = (share + weight / 2) / (1 + weight)
+    half = z * sqrt(share * (1 - share) / total + weight / (4 * total)) / (1 + weight)
+    return centre - half, centre + half
+
+
+def judge_all(
+    models: dict[str, Model], data: Path, splits: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return figures per split, and pooled over all splits, for models named fp32 and int8."""
+    rows: dict[str, dict[str, float]] = {}
+    judged: dict[str, dict[str, Judged]] = {}
+    for split in splits:
+        samples = scan(data, (split,))
+        judged[split] = {name: judge(model, samples) for name, model in models.items()}
+    if len(splits) > 1:
+        judged["+".join(splits)] = {
+            name: Judged(
+                *(
+                    np.concatenate([getattr(judged[split][name], part) for split in splits])
+                    for part in ("logits", "fine", "coarse")
+                )
+            )
+            for name in models
+        }
+    for split, found in judged.items():
+        row: dict[str, float] = {}
+        for name, result in found.items():
+            row["images"] = len(result.fine)
+            row[f"{name}_fine"] = float(result.fine.mean())
+            row[f"{name}_coarse"] = float(result.coarse.mean())
+            low, high = wilson(int(result.fine.sum()), len(result.fine))
+            row |= {f"{name}_fine_low": low, f"{name}_fine_high": high}
+        if {"fp32", "int8"} <= set(found):
+            row["drop"] = row["fp32_fine"] - row["int8_fine"]
+            row["agreement"] = agreement(found["fp32"], found["int8"])
+        rows[split] = row
+    return rows

@@ -1,0 +1,1 @@
+"""From a run to one ONNX file, quantised and compared. Needs the extra ``export``."""

@@ -1,0 +1,58 @@
+"""A model's card: what its contract and its file say, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from edge_fgr.model import Model
+
+__all__ = ["card", "card_lines"]
+
+
+def card(model: Model) -> dict[str, Any]:
+    """Return the facts of a model as JSON-ready values; ``schema_version`` 1."""
+    facts = asdict(model.contract)
+    tensors = {
+        key: [{"name": t.name, "type": t.type, "shape": list(t.shape)} for t in found]
+        for key, found in (
+            ("inputs", model.session.get_inputs()),
+            ("outputs", model.session.get_outputs()),
+        )
+    }
+    file = {
+        "path": str(model.path),
+        "bytes": model.path.stat().st_size,
+        "digest": model.id.digest,
+    }
+    return {"schema_version": 1, "file": file, "contract": facts, **tensors}
+
+
+def card_lines(facts: dict[str, Any]) -> str:
+    """Return the card as text, a fact a line."""
+    contract, file = facts["contract"], facts["file"]
+    geometry, origin = contract["geometry"], contract["provenance"]
+    depths = sorted({len(label) for label in contract["labels"]})
+    rows = [
+        ("model", f"{contract['name']} version {contract['version']}, target {contract['target']}"),
+        ("file", f"{file['path']} ({file['bytes'] / 1e6:.2f} MB)"),
+        ("sha256", file["digest"]),
+        ("classes", f"{len(contract['labels'])}, paths of {' or '.join(map(str, depths))} names"),
+        (
+            "input",
+            f"{geometry['size']} x {geometry['size']} RGB, {geometry['resize']} side to "
+            f"{geometry['short_side']}, {geometry['kernel']}, EXIF {geometry['exif']}",
+        ),
+        ("region", ",".join(map(str, geometry["roi"])) if geometry["roi"] else "whole picture"),
+        ("temperature", str((contract["confidence"] or {}).get("temperature", "not fitted"))),
+    ]
+    rows += [(key, origin[key]) for key in ("recipe", "data", "commit", "licence", "notes")]
+    for name, figures in (origin["metrics"] or {}).items():
+        rows.append((name, ", ".join(f"{key} {value:.4g}" for key, value in figures.items())))
+    rows += [
+        (kind[:-1], f"{tensor['name']} {tensor['type']} {tensor['shape']}")
+        for kind in ("inputs", "outputs")
+        for tensor in facts[kind]
+    ]
+    wide = max(len(key) for key, _ in rows)
+    return "".join(f"{key:{wide}}  {value}\n" for key, value in rows if value)

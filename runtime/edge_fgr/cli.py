@@ -1,0 +1,246 @@
+"""The command line: the only Typer code. Heavy commands are reached by name, at call time.
+
+Data on stdout, words on stderr. An error is one line on stderr and a documented exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from edge_fgr.errors import EdgeFgrError, ImageError, MissingExtraError, OutputError, UsageError
+from edge_fgr.progress import progress, say
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="edge-fgr",
+    help="Fine-grained image recognition, from photographs to a decision on a small device.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_PACKAGES = {"train": "edge_fgr_train", "export": "edge_fgr_export"}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from edge_fgr import __version__
+
+        typer.echo(f"edge-fgr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def classify(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Files, folders (with -r), patterns, or - for stdin.")
+    ],
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="A .onnx file or an embedded model's name.")
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option("-k", "--top-k", min=1, help="Classes per image (default: 5; table: 1)."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu or cuda; never a silent fallback.")
+    ] = "auto",
+    form: Annotated[str, typer.Option("--format", help="table, json, jsonl or csv.")] = "table",
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Enter folders.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processors to use (default: all usable ones).")
+    ] = None,
+    roi: Annotated[
+        str | None,
+        typer.Option(help="Region of interest: left,top,right,bottom as shares of 0 to 1."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Journal of a long run: what is in it is not computed again."),
+    ] = None,
+) -> None:
+    """Classify images: a label from coarse to fine, with its probability."""
+    from edge_fgr.classifier import Classifier
+    from edge_fgr.parallel import cores
+    from edge_fgr.pipeline import classify_files
+    from edge_fgr.render import FORMATS, writer
+    from edge_fgr.sources import expand
+
+    if form not in FORMATS:
+        raise UsageError(f"--format {form}: is none of {', '.join(FORMATS)}")
+    region = _roi(roi)
+    files = expand(inputs, recursive=recursive)
+    alone = len(files) == 1 and not isinstance(files[0], EdgeFgrError)
+    if len(files) == 1 and isinstance(files[0], EdgeFgrError):
+        raise files[0]
+    use = threads or cores()
+    classifier = Classifier.load(model, device=device, threads=use if alone else 1)  # type: ignore[arg-type]
+    ranks = top_k or (1 if form == "table" else 5)
+    ranks = min(ranks, len(classifier.contract.labels))
+    journal = _journal(resume, classifier.model.digest, ranks, region)
+    out = writer(form, sys.stdout, ranks=ranks, names=[f for f in files if isinstance(f, str)])
+    failures: list[EdgeFgrError] = []
+    # A bar and rows on one terminal would overwrite each other.
+    show = len(files) > 1 and not sys.stdout.isatty()
+    with progress(len(files), "classify", show=show) as advance:
+        for record, error in classify_files(
+            classifier,
+            files,
+            top_k=ranks,
+            roi=region,
+            workers=1 if alone else use,
+            journal=journal,
+        ):
+            out.add(record)
+            if error is not None:
+                failures.append(error)
+                if not alone:
+                    say(f"edge-fgr: {error}")
+            advance(1, "")
+    out.close()
+    sys.stdout.flush()
+    if failures:
+        if alone:
+            raise failures[0]
+        raise ImageError(
+            f"{len(failures)} of {len(files)} images failed; all others are classified"
+        )
+
+
+@app.command()
+def inspect(
+    model: Annotated[str | None, typer.Argument(help="A .onnx file or an embedded model.")] = None,
+    form: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+) -> None:
+    """Show what a model says about itself."""
+    from edge_fgr.card import card, card_lines
+    from edge_fgr.model import open_model
+    from edge_fgr.records import to_line
+
+    if form not in ("table", "json"):
+        raise UsageError(f"--format {form}: is none of table, json")
+    facts = card(open_model(model, device="cpu"))
+    sys.stdout.write(to_line(facts) + "\n" if form == "json" else card_lines(facts))
+
+
+@app.command()
+def train(
+    data: Annotated[
+        Path, typer.Argument(help="Folder of images: a folder that holds some is a class.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="A .toml file or the name of a shipped recipe.")
+    ] = "default",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, replaces the recipe's.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a network on folders of photographs (extra: train)."""
+    _heavy("train").run(data, output, recipe, changes or [], device)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, made by edge-fgr train.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The INT8 model to write.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Where the run's images are now, if they were moved.")
+    ] = None,
+) -> None:
+    """Export a run as one INT8 ONNX file (and its fp32 twin), proven equal (extra: export)."""
+    _heavy("export").run(run, output, data)
+
+
+def _heavy(extra: str) -> Any:
+    """Import the command of an extra, or say which install brings it."""
+    try:
+        return import_module(f"{_PACKAGES[extra]}.command")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("edge_fgr"):
+            raise
+        raise MissingExtraError(
+            f"edge-fgr {extra}: the package {error.name} is missing; "
+            f"pip install 'edge-fgr[{extra}]'"
+        ) from None
+
+
+def _roi(text: str | None) -> tuple[float, float, float, float] | None:
+    if text is None:
+        return None
+    from edge_fgr.contract import check_roi
+    from edge_fgr.errors import ContractError
+
+    try:
+        left, top, right, bottom = (float(part) for part in text.split(","))
+        region = (left, top, right, bottom)
+        check_roi(region)
+    except (ValueError, ContractError):
+        raise UsageError(
+            f"--roi {text}: left,top,right,bottom are needed, left < right and top < bottom, "
+            "each from 0 to 1"
+        ) from None
+    return region
+
+
+def _journal(path: Path | None, digest: str, top_k: int, roi: object) -> Any:
+    if path is None:
+        return None
+    from edge_fgr.records import Journal
+
+    return Journal(path, {"model": digest, "top_k": top_k, "roi": roi})
+
+
+def main() -> NoReturn:
+    """Run the command line; the process ends here with a documented exit code."""
+    debug = "--debug" in sys.argv[1:2]
+    for stream in (sys.stdout, sys.stderr):
+        # Names that are not valid UTF-8 come out as escapes, which JSON reads.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except EdgeFgrError as error:
+        if debug:
+            raise
+        say(f"edge-fgr: {_one_line(error)}")
+        code = error.exit_code
+    except typer.TyperException as error:
+        say(f"edge-fgr: {_one_line(error.format_message())}; try --help")
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        say("edge-fgr: interrupted")
+        code = 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        if debug:
+            raise
+        say(f"edge-fgr: output cannot be written ({error.strerror or error})")
+        code = OutputError.exit_code
+    sys.exit(code or 0)
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())

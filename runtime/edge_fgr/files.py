@@ -1,0 +1,53 @@
+"""Whole files or none: write beside, flush to disk, rename. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_fgr.errors import OutputError
+
+__all__ = ["atomic_path", "atomic_write"]
+
+
+@contextmanager
+def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``final``; on success flush it and rename it into place.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full. ``final`` is untouched.
+    """
+    target = Path(final)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror})") from None
+    beside = Path(name)
+    try:
+        yield beside
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.chmod(0o666 & ~_umask())
+        beside.replace(target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def atomic_write(final: str | os.PathLike[str], content: bytes | str) -> None:
+    """Write ``content`` (text as UTF-8) under the name ``final``, whole or not at all."""
+    data = content.encode() if isinstance(content, str) else content
+    with atomic_path(final) as beside:
+        beside.write_bytes(data)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

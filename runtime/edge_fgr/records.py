@@ -1,0 +1,162 @@
+"""One JSON record per image, documented in docs/json.md; and the journal of a long run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, TypedDict
+
+from edge_fgr.errors import EdgeFgrError, OutputError, UsageError
+from edge_fgr.prediction import ModelId, Prediction
+
+__all__ = ["SCHEMA_VERSION", "Journal", "Record", "record_of", "to_line"]
+
+SCHEMA_VERSION = 1
+
+
+class Record(TypedDict):
+    """The record of one image; every key is always there, null where it has no meaning."""
+
+    schema_version: int
+    file: str
+    status: str
+    label: list[str] | None
+    probability: float | None
+    top_k: list[dict[str, Any]]
+    model: dict[str, Any]
+    device: str
+    ms: dict[str, float] | None
+    error: dict[str, Any] | None
+
+
+def record_of(file: str, outcome: Prediction | EdgeFgrError, model: ModelId, device: str) -> Record:
+    """Return the record of one image's prediction or error."""
+    record = Record(
+        schema_version=SCHEMA_VERSION,
+        file=file,
+        status="error",
+        label=None,
+        probability=None,
+        top_k=[],
+        model={"name": model.name, "version": model.version, "digest": model.digest},
+        device=device,
+        ms=None,
+        error=None,
+    )
+    if isinstance(outcome, EdgeFgrError):
+        record["error"] = {
+            "code": outcome.exit_code,
+            "kind": outcome.kind,
+            "message": str(outcome),
+        }
+        return record
+    record["status"] = "ok"
+    record["label"] = list(outcome.label)
+    record["probability"] = round(outcome.probability, 6)
+    record["top_k"] = [
+        {"label": list(rank.label), "probability": round(rank.probability, 6)}
+        for rank in outcome.top_k
+    ]
+    ms = outcome.ms
+    record["ms"] = {
+        "decode": round(ms.decode, 3),
+        "infer": round(ms.infer, 3),
+        "total": round(ms.total, 3),
+    }
+    return record
+
+
+def to_line(value: object) -> str:
+    """Return ``value`` as one line of JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+class Journal:
+    """Records already computed, in a JSON Lines file that survives an interrupted run.
+
+    The first line says which model and options the records belong to. A half-written last line
+    is cut off. Failed images are tried again. Memory: one file offset per image.
+    """
+
+    def __init__(self, path: Path, options: dict[str, Any]) -> None:
+        self._path = path
+        self._offsets: dict[str, int] = {}
+        head = {"schema_version": SCHEMA_VERSION, "resume": options}
+        try:
+            self._file: IO[bytes] = path.open("a+b")
+            self._cut_half_line()
+            self._file.seek(0)
+            first = self._file.readline()
+            if not first:
+                self._append(head)
+            elif _parse(first) != json.loads(json.dumps(head)):
+                raise UsageError(
+                    f"{path}: was made by another model or with other options; "
+                    "give another file to --resume, or delete it"
+                )
+            self._index()
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be used to resume ({error.strerror})") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def __contains__(self, file: object) -> bool:
+        return file in self._offsets
+
+    def get(self, file: str) -> Record:
+        """Return the record of a file that is in the journal."""
+        self._file.seek(self._offsets[file])
+        record: Record = json.loads(self._file.readline())
+        return record
+
+    def add(self, record: Record) -> None:
+        """Append a record.
+
+        Raises:
+            OutputError: the disk is full, or the file can no longer be written.
+        """
+        try:
+            self._append(record)
+        except OSError as error:
+            raise OutputError(f"{self._path}: cannot be written ({error.strerror})") from None
+
+    def _append(self, value: object) -> None:
+        self._file.seek(0, os.SEEK_END)
+        # ASCII only: file names that are not valid UTF-8 survive as escapes.
+        self._file.write(json.dumps(value).encode() + b"\n")
+        self._file.flush()
+
+    def _cut_half_line(self) -> None:
+        self._file.seek(0)
+        whole = 0
+        for line in self._file:
+            if line.endswith(b"\n"):
+                whole += len(line)
+        self._file.truncate(whole)
+
+    def _index(self) -> None:
+        self._file.seek(0)
+        offset = len(self._file.readline())
+        for line in self._file:
+            record = _parse(line)
+            if isinstance(record, dict) and record.get("status") == "ok":
+                self._offsets[record["file"]] = offset
+            offset += len(line)
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""From folders of photographs to a checkpoint. Needs the extra ``train``."""

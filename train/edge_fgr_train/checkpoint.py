@@ -1,0 +1,143 @@
+"""A run's folder: weights as safetensors, everything else as JSON; no pickle anywhere.
+
+RUN/contract.json       what the network will say about itself
+RUN/run.json            recipe, data folder, and which images served for what
+RUN/model.safetensors   the result: the averaged weights of the last finished epoch
+RUN/state.safetensors   weights, average and optimiser, to resume from
+RUN/log.jsonl           one line an epoch
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from edge_fgr.contract import Contract, build
+from edge_fgr.errors import ContractError, InputMissingError, ModelError
+from edge_fgr.files import atomic_write
+from edge_fgr_train.network import Network, build_network
+from edge_fgr_train.recipe import Recipe
+
+__all__ = ["Run", "load_network", "load_state", "save_network", "save_state"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run was made of. Image names are relative to ``data``.
+
+    ``splits`` are the subfolders of ``data`` that hold them; below those, folders are classes.
+    """
+
+    recipe: Recipe
+    data: str
+    splits: tuple[str, ...]
+    fit: tuple[str, ...]
+    evaluate: tuple[str, ...]
+    calibration: tuple[str, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write ``run.json``."""
+        atomic_write(folder / "run.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Read ``run.json`` strictly.
+
+        Raises:
+            InputMissingError: the folder holds no run.
+            ModelError: it is damaged.
+        """
+        path = folder / "run.json"
+        try:
+            run: Run = build(cls, json.loads(path.read_text(encoding="utf-8")), "run")
+        except OSError:
+            raise InputMissingError(
+                f"{folder}: no run here; make one with edge-fgr train"
+            ) from None
+        except (ContractError, ValueError) as error:
+            raise ModelError(f"{path}: {error}") from None
+        return run
+
+
+def save_network(folder: Path, network: nn.Module, contract: Contract) -> None:
+    """Write weights and contract."""
+    atomic_write(folder / "contract.json", contract.to_json())
+    atomic_write(folder / "model.safetensors", save(_plain(network.state_dict())))
+
+
+def load_network(folder: Path) -> tuple[Network, Contract, Run]:
+    """Read a finished or interrupted run, ready for evaluation.
+
+    Raises:
+        InputMissingError: there is none, or it has no finished epoch.
+        ModelError: it is damaged.
+    """
+    run = Run.read(folder)
+    try:
+        contract = Contract.from_json((folder / "contract.json").read_text(encoding="utf-8"))
+        state = load_file(folder / "model.safetensors")
+    except OSError:
+        raise InputMissingError(f"{folder}: has no finished epoch; resume the training") from None
+    except (SafetensorError, ContractError) as error:
+        raise ModelError(f"{folder}: damaged run ({error})") from None
+    network = build_network(
+        replace(run.recipe.model, drop_path=0.0), len(contract.labels), pretrained=False
+    )
+    network.load_state_dict(state)
+    return network.eval(), contract, run
+
+
+def save_state(path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer,
+               epoch: int) -> None:  # fmt: skip
+    """Write what resuming needs after ``epoch`` finished epochs."""
+    tensors = {
+        f"{name}.{key}": value
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+    for i, values in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{i}.{key}": value for key, value in values.items()}
+    atomic_write(path, save(_plain(tensors), metadata={"epoch": str(epoch)}))
+
+
+def load_state(
+    path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
+) -> int:
+    """Restore what ``save_state`` wrote; return the number of finished epochs.
+
+    Raises:
+        ModelError: the file is damaged or of another network.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            epoch = int(file.metadata()["epoch"])
+        tensors = load_file(path)
+        for name, module in modules.items():
+            prefix = f"{name}."
+            module.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be resumed from ({error}); use a new folder") from None
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser."):
+            _, index, field = key.split(".", 2)
+            state.setdefault(int(index), {})[field] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    return epoch
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}

@@ -1,0 +1,51 @@
+"""Run a network over image files through ``edge_fgr.image``, as a device would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edge_fgr.contract import Geometry, Label
+from edge_fgr.decision import probabilities, roll_up
+from edge_fgr.image import load
+from edge_fgr_train.network import Network
+
+__all__ = ["coarse_hits", "logits_of", "top1"]
+
+Floats = npt.NDArray[np.float32]
+
+
+@torch.inference_mode()
+def logits_of(
+    network: Network, paths: Sequence[Path], geometry: Geometry, *, batch: int = 32
+) -> Floats:
+    """Return logits ``(len(paths), C)``, float32, on the device that the network is on."""
+    network.eval()
+    device = next(network.parameters()).device
+    rows: list[Floats] = []
+    with ThreadPoolExecutor(2) as pool:
+        for start in range(0, len(paths), batch):
+            loaded = pool.map(lambda path: load(path, geometry), paths[start : start + batch])
+            pixels = torch.from_numpy(np.stack(list(loaded))).to(device)
+            rows.append(network(pixels).logits.float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def top1(logits: Floats, targets: Sequence[int]) -> float:
+    """Share of rows whose largest logit is the target."""
+    return float(np.mean(logits.argmax(axis=1) == np.asarray(targets)))
+
+
+def coarse_hits(
+    logits: Floats, targets: Sequence[int], labels: Sequence[Label], depth: int = 2
+) -> npt.NDArray[np.bool_]:
+    """Whether the coarse class is right: probabilities summed over equal first path elements."""
+    coarse, summed = roll_up(probabilities(logits), labels, depth)
+    truth = [coarse.index(labels[target][:depth]) for target in targets]
+    hits: npt.NDArray[np.bool_] = summed.argmax(axis=1) == np.array(truth)
+    return hits

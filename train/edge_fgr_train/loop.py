@@ -1,0 +1,212 @@
+"""The training loop: bf16 where the processor has it, CUDA when there is one, resumable.
+
+Every random draw depends on (seed, epoch, step) or (seed, epoch, image), so that a run that was
+killed and resumed ends with the weights of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from edge_fgr.contract import Contract, Provenance
+from edge_fgr.errors import ModelError, UsageError
+from edge_fgr.progress import Advance, progress, say
+from edge_fgr_train.augment import TrainingSet, mixer, seed_of
+from edge_fgr_train.checkpoint import Run, load_state, save_network, save_state
+from edge_fgr_train.dataset import Sample, digest_of
+from edge_fgr_train.evaluate import coarse_hits, logits_of, top1
+from edge_fgr_train.network import Network, build_network
+from edge_fgr_train.recipe import Optimise, Recipe
+
+__all__ = ["Split", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The images of a run; ``fit`` holds every class at least once.
+
+    ``folders`` are the subfolders of the data folder that the images stand in.
+    """
+
+    folders: Sequence[str]
+    fit: Sequence[Sample]
+    evaluate: Sequence[Sample]
+    calibration: Sequence[Sample]
+
+
+def train(split: Split, recipe: Recipe, data: Path, folder: Path, device: torch.device) -> Contract:
+    """Train, writing the run's folder after every epoch; resume when it holds a state.
+
+    Raises:
+        UsageError: the folder holds a run with another recipe or other data.
+        ModelError: the loss is no longer a number, or the state is damaged.
+    """
+    labels = tuple(sorted({sample.label for sample in split.fit}))
+    run = Run(
+        recipe,
+        str(data.resolve()),
+        tuple(split.folders),
+        *(tuple(s.name for s in part) for part in (split.fit, split.evaluate, split.calibration)),
+    )
+    contract = Contract(
+        name=recipe.name,
+        version=recipe.version,
+        labels=labels,
+        geometry=recipe.geometry,
+        provenance=Provenance(
+            recipe=recipe.name,
+            data=f"{len(split.fit)} images, sha256:{digest_of(split.fit)}",
+            commit=_commit(),
+            licence=recipe.licence,
+            notes=recipe.notes,
+        ),
+    )
+    rules = recipe.optimise
+    torch.manual_seed(seed_of(rules.seed))
+    network = build_network(recipe.model, len(labels), pretrained=True).to(device)
+    moving = get_ema_multi_avg_fn(rules.ema)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
+    optimiser = _optimiser(network, rules)
+    parts: dict[str, nn.Module] = {"network": network, "average": average}
+
+    state, done = folder / "state.safetensors", 0
+    if state.exists():
+        if Run.read(folder) != run:
+            raise UsageError(f"{folder}: holds a run with another recipe or data; use a new folder")
+        done = load_state(state, parts, optimiser)
+        say(f"resuming after epoch {done} of {rules.epochs}")
+    else:
+        run.write(folder)
+
+    index = {label: i for i, label in enumerate(labels)}
+    pictures = TrainingSet(
+        split.fit, [index[s.label] for s in split.fit], recipe.augment, rules.seed
+    )
+    steps = len(pictures) // rules.batch or 1
+    with progress((rules.epochs - done) * steps, "train") as advance:
+        for epoch in range(done, rules.epochs):
+            loss = _epoch(network, average, optimiser, pictures, recipe, epoch, steps, advance)
+            best: nn.Module = average.module if rules.ema else network
+            assert isinstance(best, Network)  # noqa: S101  for the type checker
+            row: dict[str, float] = {"epoch": epoch + 1, "loss": round(loss, 4)}
+            if split.evaluate:
+                targets = [index[s.label] for s in split.evaluate]
+                logits = logits_of(best, [s.path for s in split.evaluate], recipe.geometry)
+                row["top1"] = round(top1(logits, targets), 4)
+                row["coarse"] = round(float(coarse_hits(logits, targets, labels).mean()), 4)
+            save_network(folder, best, contract)
+            save_state(state, parts, optimiser, epoch + 1)
+            with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(row) + "\n")
+            say(json.dumps(row))
+    return contract
+
+
+def _epoch(
+    network: Network,
+    average: AveragedModel,
+    optimiser: torch.optim.Optimizer,
+    pictures: TrainingSet,
+    recipe: Recipe,
+    epoch: int,
+    steps: int,
+    advance: Advance,
+) -> float:
+    """Run one epoch and return its mean loss."""
+    rules = recipe.optimise
+    device = next(network.parameters()).device
+    mix = mixer(recipe.augment, network.head.out_features)
+    network.train()
+    pictures.epoch = epoch
+    total = 0.0
+    for step, (pixels, targets) in enumerate(_batches(pictures, rules, epoch, steps)):
+        torch.manual_seed(seed_of(rules.seed, epoch, step, 1))
+        x, y = pixels.to(device), targets.to(device)
+        if mix is not None:
+            x, y = mix(x.permute(0, 3, 1, 2).float(), y)
+            x = x.permute(0, 2, 3, 1)
+        _schedule(optimiser, rules, epoch + step / steps)
+        with torch.autocast(device.type, torch.bfloat16, enabled=_has_bf16(device)):
+            logits = network(x).logits
+        loss = nn.functional.cross_entropy(logits.float(), y, label_smoothing=rules.label_smoothing)
+        if not math.isfinite(loss.item()):
+            raise ModelError(
+                f"the loss became {loss.item()} in epoch {epoch + 1}, step {step + 1}; "
+                "lower optimise.lr (the last finished epoch is kept)"
+            )
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        average.update_parameters(network)
+        total += loss.item()
+        advance(1, f"epoch {epoch + 1}/{rules.epochs} loss {total / (step + 1):.3f}")
+    return total / steps
+
+
+def _batches(
+    pictures: TrainingSet, rules: Optimise, epoch: int, steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield full batches in an order that depends on (seed, epoch) alone."""
+    order = torch.randperm(
+        len(pictures), generator=torch.Generator().manual_seed(seed_of(rules.seed, epoch))
+    ).tolist()
+    for step in range(steps):
+        drawn = [pictures[i] for i in order[step * rules.batch : (step + 1) * rules.batch]]
+        yield torch.stack([pixels for pixels, _ in drawn]), torch.tensor([t for _, t in drawn])
+
+
+def _optimiser(network: Network, rules: Optimise) -> torch.optim.Optimizer:
+    groups: list[dict[str, object]] = []
+    for part, factor in ((network.backbone, 1.0), (network.head, rules.head_factor)):
+        for decay in (True, False):
+            chosen = [p for p in part.parameters() if (p.ndim > 1) is decay]
+            groups.append(
+                {
+                    "params": chosen,
+                    "factor": factor,
+                    "weight_decay": rules.weight_decay if decay else 0.0,
+                }
+            )
+    if rules.method == "sgd":
+        return torch.optim.SGD(groups, lr=rules.lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=rules.lr)
+
+
+def _schedule(optimiser: torch.optim.Optimizer, rules: Optimise, now: float) -> None:
+    """Set the rates at ``now`` (in epochs): linear warm-up, then a cosine to zero."""
+    if now < rules.warmup_epochs:
+        share = (now + 0.01) / rules.warmup_epochs
+    else:
+        rest = (now - rules.warmup_epochs) / max(rules.epochs - rules.warmup_epochs, 1e-9)
+        share = 0.5 * (1 + math.cos(math.pi * rest))
+    for group in optimiser.param_groups:
+        group["lr"] = rules.lr * group["factor"] * share
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether bf16 is faster than fp32 there, not merely emulated."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _commit() -> str:
+    """Return the commit of the training code, or an empty text outside a checkout."""
+    answer = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip()

@@ -1,0 +1,157 @@
+"""A training recipe: frozen dataclasses, read strictly from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from edge_fgr.contract import Geometry, build
+from edge_fgr.errors import ContractError, InputMissingError, UsageError
+
+__all__ = ["Augment", "Data", "Model", "Optimise", "Recipe", "load_recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Which images serve for what.
+
+    Attributes:
+        fit: subfolders of the data folder that are trained on. Empty: ``train`` where there is
+            one (and ``val`` is evaluated where there is one), else the folder itself.
+        evaluate: subfolder measured after every epoch; empty: none.
+        calibration: list of files (beside the recipe, or shipped with this package) that are
+            kept out of training; the exporter chooses and checks on them. Empty: none.
+    """
+
+    fit: tuple[str, ...] = ()
+    evaluate: str = ""
+    calibration: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is trained. ``dropout`` (0 to 1) stands before the linear head."""
+
+    backbone: str = "efficientnet_lite0"
+    dropout: float = 0.2
+    drop_path: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """Random changes of a training picture.
+
+    Attributes:
+        size: side of the training input, in pixels. Training below the test resolution corrects
+            for crops that make things look larger (Touvron et al. 2019, FixRes, section 3).
+        crop_min: smallest share of the picture's area that a crop keeps.
+        flip: probability of a mirror image.
+        jitter: strength of brightness and contrast changes; saturation and hue follow at
+            1 and 1/10 of it. Colour tells apples apart, so it stays small.
+        erase: probability that a rectangle is erased (Zhong et al. 2020).
+        mixup: alpha of mixup (Zhang et al. 2018); 0 turns it off.
+        cutmix: alpha of CutMix (Yun et al. 2019); 0 turns it off. With both, each batch draws one.
+    """
+
+    size: int = 224
+    crop_min: float = 0.3
+    flip: float = 0.5
+    jitter: float = 0.2
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Optimise:
+    """AdamW or SGD with linear warm-up and a cosine to zero.
+
+    Attributes:
+        lr: peak rate of the backbone; the new head learns at ``head_factor`` times it.
+        weight_decay: on weights, not on biases and norms.
+        ema: decay a step of the weight average that is kept as the result; 0 turns it off.
+    """
+
+    epochs: int = 12
+    batch: int = 32
+    method: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 5e-4
+    head_factor: float = 5.0
+    weight_decay: float = 0.02
+    warmup_epochs: float = 1.0
+    label_smoothing: float = 0.1
+    ema: float = 0.998
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The whole recipe. ``licence`` and ``notes`` go into the model's provenance."""
+
+    name: str
+    geometry: Geometry
+    version: int = 1
+    data: Data = Data()
+    model: Model = Model()
+    augment: Augment = Augment()
+    optimise: Optimise = Optimise()
+    licence: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "optimise.epochs must be at least 1": self.optimise.epochs >= 1,
+            "optimise.batch must be at least 2": self.optimise.batch >= 2,
+            "optimise.lr must be above 0": self.optimise.lr > 0,
+            "optimise.ema must be in 0 to 1": 0 <= self.optimise.ema < 1,
+            "optimise.label_smoothing must be in 0 to 1": 0 <= self.optimise.label_smoothing < 1,
+            "model.dropout must be in 0 to 1": 0 <= self.model.dropout < 1,
+            "augment.crop_min must be in 0 to 1": 0 < self.augment.crop_min <= 1,
+            "augment.size must be at least 32": self.augment.size >= 32,
+        }
+        for rule, holds in checks.items():
+            if not holds:
+                raise ContractError(f"recipe: {rule}")
+
+
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by path, or by the name of one that ships with this package.
+
+    Args:
+        name: path of a ``.toml`` file, or a bare name such as ``grocery81``.
+        changes: ``section.key=value`` items that replace what the file says; values are TOML.
+
+    Raises:
+        InputMissingError: there is no such recipe.
+        UsageError: it is not TOML, has unknown keys, or values out of range.
+    """
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        path = Path(str(files("edge_fgr_train") / "recipes" / f"{name}.toml"))
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        for change in changes:
+            _apply(raw, change)
+        recipe: Recipe = build(Recipe, raw, "recipe")
+    except OSError:
+        raise InputMissingError(f"{path}: no such recipe; give a .toml file") from None
+    except (ContractError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    return recipe
+
+
+def _apply(raw: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise ValueError(f"--set {change}: section.key=value is needed")
+    *sections, last = key.split(".")
+    for section in sections:
+        raw = raw.setdefault(section, {})
+    try:
+        raw[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        raw[last] = text
