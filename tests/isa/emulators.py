@@ -33,9 +33,9 @@ ARM_ONNXRUNTIME = "1.24.4"
 ARM_NUMPY = "2.4.6"
 ARM_WHEELS = tuple(f"manylinux{tag}_aarch64" for tag in ("_2_28", "_2_27", "_2_17", "2014"))
 
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-DEBIAN = f"deb [signed-by={KEYRING}] http://deb.debian.org/debian bookworm main\n"
 QEMU = ("qemu-x86_64-static", "qemu-aarch64-static")
+# Where Debian itself comes from; other sources of the machine may lack ARM64.
+DEBIAN_SOURCES = ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list")
 ARM_PACKAGES = (
     *("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libffi8", "libssl3"),
     *("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"),
@@ -48,7 +48,8 @@ ARM_MACHINE = {
     "CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0x051\nCPU revision\t: 0\n\n",
     **{f"sys/devices/system/cpu/{name}": "0\n" for name in ("possible", "present", "online")},
 }
-# Nothing of the system's apt is read or changed; its hooks, which clean /var, are taken out.
+# Packages come from where the system's own come from; nothing of its apt is changed, and its hooks,
+# which clean /var, are taken out.
 APT_CONF = """#clear APT::Architectures;
 #clear APT::Update;
 APT::Architecture "{arch}";
@@ -60,7 +61,7 @@ Dir::State "{state}";
 Dir::State::Lists "{state}/lists";
 Dir::State::status "/dev/null";
 Dir::Cache "{state}";
-Dir::Etc::SourceList "{state}/sources.list";
+Dir::Etc::SourceList "{sources}";
 Dir::Etc::SourceParts "/dev/null";
 Dir::Etc::Preferences "/dev/null";
 Dir::Etc::PreferencesParts "/dev/null";
@@ -180,7 +181,7 @@ def _arm_root(cache: Path) -> Path:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_text(content)
 
-    recipe = hashlib.sha256(repr((DEBIAN, ARM_PACKAGES, ARM_MACHINE)).encode()).hexdigest()
+    recipe = hashlib.sha256(repr((ARM_PACKAGES, ARM_MACHINE)).encode()).hexdigest()
     return _built(cache / f"arm64-{recipe[:8]}", "ARM64 Python from Debian 12, 18 MB", build)
 
 
@@ -206,15 +207,13 @@ def _unpack_debian(arch: str, packages: Sequence[str], target: Path) -> None:
     """Fetch Debian 12 packages, checked against Debian's signature, and unpack them."""
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise UnavailableError(f"{tool} is missing: run this test on Debian or Ubuntu")
-    if not KEYRING.exists():
-        raise UnavailableError(f"{KEYRING} is missing: apt-get install debian-archive-keyring")
+            raise UnavailableError(f"{tool} is missing: run this test on Debian 12")
     state = target / ".apt"
     for folder in ("lists/partial", "archives/partial"):
         (state / folder).mkdir(parents=True)
-    (state / "sources.list").write_text(DEBIAN)
-    (state / "apt.conf").write_text(APT_CONF.format(arch=arch, state=state))
-    remedy = "Debian's packages cannot be fetched; deb.debian.org must be reachable"
+    sources = next((path for path in DEBIAN_SOURCES if Path(path).exists()), "/dev/null")
+    (state / "apt.conf").write_text(APT_CONF.format(arch=arch, state=state, sources=sources))
+    remedy = "Debian 12's packages cannot be fetched; apt must be set up for it and reach it"
     for action in (("update",), ("download", *packages)):
         _fetch(["apt-get", "-q", "-c", f"{state}/apt.conf", *action], state, remedy)
     for package in sorted(state.glob("*.deb")):

@@ -31,7 +31,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("logits_of.py")
 MODEL = REPOSITORY / "runtime/edge_fgr/models/grocery81.onnx"
 PHOTOS = (REPOSITORY / "examples", REPOSITORY / "tests/golden/images")
-MOST_PHOTOS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=REPOSITORY / ".cache/isa")
     options = parser.parse_args()
     photos = sorted(str(path) for folder in PHOTOS for path in folder.glob("*.jpg"))
-    images = options.images or photos[:MOST_PHOTOS]
+    images = options.images or photos
     try:
         if not images:
             raise InputMissingError(f"no photos in {PHOTOS[0]} or {PHOTOS[1]}: name image files")

@@ -92,10 +92,10 @@ class TrainingSet(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 def mixer(rules: Augment, classes: int) -> v2.Transform | None:
-    """Return the batch transform of the recipe: mixup, CutMix, one of both at random, or None."""
+    """Return the batch transform of the recipe: mixup or CutMix now and then, or None."""
     options: list[v2.Transform] = []
     if rules.mixup:
         options.append(v2.MixUp(alpha=rules.mixup, num_classes=classes))
     if rules.cutmix:
         options.append(v2.CutMix(alpha=rules.cutmix, num_classes=classes))
-    return v2.RandomChoice(options) if options else None
+    return v2.RandomApply([v2.RandomChoice(options)], rules.mixed) if options else None

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,19 +72,16 @@ def train(split: Split, recipe: Recipe, data: Path, folder: Path, device: torch.
         ),
     )
     rules = recipe.optimise
-    torch.manual_seed(seed_of(rules.seed))
-    network = build_network(recipe.model, len(labels), pretrained=True).to(device)
-    moving = get_ema_multi_avg_fn(rules.ema)  # type: ignore[no-untyped-call]
-    average = AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
-    optimiser = _optimiser(network, rules)
-    parts: dict[str, nn.Module] = {"network": network, "average": average}
+    parts, optimiser = _start(recipe, len(labels), device)
+    parts["soup"] = AveragedModel(parts["network"], use_buffers=True)
 
     state, done = folder / "state.safetensors", 0
+    whole = rules.epochs * rules.members
     if state.exists():
         if Run.read(folder) != run:
             raise UsageError(f"{folder}: holds a run with another recipe or data; use a new folder")
         done = load_state(state, parts, optimiser)
-        say(f"resuming after epoch {done} of {rules.epochs}")
+        say(f"resuming after epoch {done} of {whole}")
     else:
         run.write(folder)
 
@@ -92,11 +90,16 @@ def train(split: Split, recipe: Recipe, data: Path, folder: Path, device: torch.
         split.fit, [index[s.label] for s in split.fit], recipe.augment, rules.seed
     )
     steps = len(pictures) // rules.batch or 1
-    with progress((rules.epochs - done) * steps, "train") as advance:
-        for epoch in range(done, rules.epochs):
-            loss = _epoch(network, average, optimiser, pictures, recipe, epoch, steps, advance)
-            best: nn.Module = average.module if rules.ema else network
-            assert isinstance(best, Network)  # noqa: S101  for the type checker
+    with progress((whole - done) * steps, "train") as advance:
+        for epoch in range(done, whole):
+            if epoch and epoch % rules.epochs == 0:  # the next member starts where the first did
+                fresh, optimiser = _start(recipe, len(labels), device)
+                parts |= fresh
+            loss = _epoch(parts, optimiser, pictures, recipe, epoch, steps, advance)
+            best = parts["average"].module if rules.ema else parts["network"]
+            if (epoch + 1) % rules.epochs == 0:
+                parts["soup"].update_parameters(best)
+                best = parts["soup"].module
             row: dict[str, float] = {"epoch": epoch + 1, "loss": round(loss, 4)}
             if split.evaluate:
                 targets = [index[s.label] for s in split.evaluate]
@@ -111,9 +114,20 @@ def train(split: Split, recipe: Recipe, data: Path, folder: Path, device: torch.
     return contract
 
 
+def _start(
+    recipe: Recipe, classes: int, device: torch.device
+) -> tuple[dict[str, Any], torch.optim.Optimizer]:
+    """Return a fresh network, its moving average, and an optimiser; equal at every call."""
+    rules = recipe.optimise
+    torch.manual_seed(seed_of(rules.seed))
+    network = build_network(recipe.model, classes, pretrained=True).to(device)
+    moving = get_ema_multi_avg_fn(rules.ema)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
+    return {"network": network, "average": average}, _optimiser(network, rules)
+
+
 def _epoch(
-    network: Network,
-    average: AveragedModel,
+    parts: Mapping[str, Any],
     optimiser: torch.optim.Optimizer,
     pictures: TrainingSet,
     recipe: Recipe,
@@ -122,7 +136,7 @@ def _epoch(
     advance: Advance,
 ) -> float:
     """Run one epoch and return its mean loss."""
-    rules = recipe.optimise
+    rules, network = recipe.optimise, parts["network"]
     device = next(network.parameters()).device
     mix = mixer(recipe.augment, network.head.out_features)
     network.train()
@@ -134,7 +148,7 @@ def _epoch(
         if mix is not None:
             x, y = mix(x.permute(0, 3, 1, 2).float(), y)
             x = x.permute(0, 2, 3, 1)
-        _schedule(optimiser, rules, epoch + step / steps)
+        _schedule(optimiser, rules, epoch % rules.epochs + step / steps)
         with torch.autocast(device.type, torch.bfloat16, enabled=_has_bf16(device)):
             logits = network(x).logits
         loss = nn.functional.cross_entropy(logits.float(), y, label_smoothing=rules.label_smoothing)
@@ -147,9 +161,11 @@ def _epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
-        average.update_parameters(network)
+        parts["average"].update_parameters(network)
         total += loss.item()
-        advance(1, f"epoch {epoch + 1}/{rules.epochs} loss {total / (step + 1):.3f}")
+        advance(
+            1, f"epoch {epoch + 1}/{rules.epochs * rules.members} loss {total / (step + 1):.3f}"
+        )
     return total / steps
 
 

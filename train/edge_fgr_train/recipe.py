@@ -55,6 +55,7 @@ class Augment:
         erase: probability that a rectangle is erased (Zhong et al. 2020).
         mixup: alpha of mixup (Zhang et al. 2018); 0 turns it off.
         cutmix: alpha of CutMix (Yun et al. 2019); 0 turns it off. With both, each batch draws one.
+        mixed: share of the batches that are mixed at all.
     """
 
     size: int = 224
@@ -64,6 +65,7 @@ class Augment:
     erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    mixed: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Optimise:
         lr: peak rate of the backbone; the new head learns at ``head_factor`` times it.
         weight_decay: on weights, not on biases and norms.
         ema: decay a step of the weight average that is kept as the result; 0 turns it off.
+        members: train so many times from the same start, each with draws of its own, and average
+            the weights (uniform soup: Wortsman et al. 2022, section 3); costs as many times more.
     """
 
     epochs: int = 12
@@ -85,6 +89,7 @@ class Optimise:
     warmup_epochs: float = 1.0
     label_smoothing: float = 0.1
     ema: float = 0.998
+    members: int = 1
     seed: int = 0
 
 
@@ -105,6 +110,8 @@ class Recipe:
     def __post_init__(self) -> None:
         checks = {
             "optimise.epochs must be at least 1": self.optimise.epochs >= 1,
+            "optimise.members must be at least 1": self.optimise.members >= 1,
+            "augment.mixed must be in 0 to 1": 0 <= self.augment.mixed <= 1,
             "optimise.batch must be at least 2": self.optimise.batch >= 2,
             "optimise.lr must be above 0": self.optimise.lr > 0,
             "optimise.ema must be in 0 to 1": 0 <= self.optimise.ema < 1,
