@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from edge_fgr import Classifier
+from pictures import opened
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = sorted((ROOT / "tests" / "golden" / "images").glob("*.jpg"))
@@ -75,7 +75,7 @@ def make_data(photos: list[Path], folder: Path) -> Path:
         other.mkdir(parents=True)
         for i, photo in enumerate(chosen):
             shutil.copy(photo, place / f"{i}.jpg")
-            cut = Image.open(photo).crop((30, 30, 300, 300))
+            cut = opened(photo).crop((30, 30, 300, 300))
             cut.save(place / f"{i}-cut.jpg")
             cut.rotate(90).save(other / f"{i}.jpg")
         held.append((place / "1-cut.jpg").relative_to(folder / "data").as_posix())

@@ -28,11 +28,10 @@ MAX_BYTES = 1 << 29
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded: the size at which Pillow speaks of a decompression bomb."""
 
-# Only plain raster formats: the other plug-ins of Pillow start programs (EPS) or draw text.
-_FORMATS = (
-    "JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000",
-    "TGA", "PCX", "ICO", "SGI", "QOI", "HEIF",
-)  # fmt: skip
+# Only plain raster formats with a signature: other plug-ins of Pillow start programs (EPS), draw
+# (WMF) or take any bytes (TGA). The common ones are there without loading the other plug-ins.
+_COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
+_RARE = ("WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "QOI")
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _ZERO_TAIL = 16
@@ -90,7 +89,7 @@ def decode(
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
         _register_heic(name)
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = _open(data)
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise Image.DecompressionBombError
@@ -120,6 +119,17 @@ def decode(
             f"{name}: truncated image (its end mark is missing); copy it again", kind="truncated"
         )
     return image
+
+
+def _open(data: bytes) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(data), formats=_COMMON)
+    except UnidentifiedImageError:
+        Image.init()
+        known = [name for name in _RARE if name in Image.OPEN]
+        return Image.open(io.BytesIO(data), formats=known)
 
 
 def _register_heic(name: str) -> None:

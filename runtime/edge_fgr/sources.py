@@ -15,7 +15,7 @@ STDIN = "-"
 SUFFIXES = frozenset(
     (
         ".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm",
-        ".png", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp",
+        ".png", ".ppm", ".qoi", ".tif", ".tiff", ".webp",
     )
 )  # fmt: skip
 """What counts as an image file inside a folder, in lower case."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from PIL import Image
 
 from edge_fgr.errors import InputMissingError, UsageError
 from edge_fgr_train.dataset import class_of, digest_of, labels_of, read_list, scan
 from edge_fgr_train.duplicates import groups_of, hold_out, main
+from pictures import opened
 
 
 def place(photo, *parts):
@@ -67,7 +67,7 @@ def test_digest_sees_names_and_contents(tmp_path, photos):
 def test_near_duplicates_stay_together(tmp_path, photos):
     for i, photo in enumerate(photos[:12]):
         place(photo, tmp_path, "a", f"{i}.jpg")
-    Image.open(photos[0]).resize((200, 200)).save(tmp_path / "a" / "0-small.jpg", quality=60)
+    opened(photos[0]).resize((200, 200)).save(tmp_path / "a" / "0-small.jpg", quality=60)
     samples = scan(tmp_path)
     groups = dict(zip([sample.path.stem for sample in samples], groups_of(samples), strict=True))
     assert groups["0"] == groups["0-small"]
