@@ -12,7 +12,7 @@ __all__ = ["ROOT", "build_wheel", "install_light", "packages_of", "weigh", "whee
 ROOT = Path(__file__).parents[2]
 """The checkout; a wheel can only be built from there."""
 
-_TOOLS = ("pip", "setuptools", "_distutils_hack", "distutils-precedence.pth")
+_TOOLS = ("pip", "pkg_resources", "setuptools", "_distutils_hack", "distutils-precedence.pth")
 
 
 def build_wheel(folder: Path) -> Path:

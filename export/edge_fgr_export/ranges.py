@@ -1,13 +1,14 @@
-"""Activation ranges from image files, with memory that does not grow with their number.
+"""What activations look like on image files, with memory that does not grow with their number.
 
-Two passes over the images: extremes, then a histogram per group of tensors. From the histogram
-comes the clipping range with the least expected squared error of rounding and clipping (as
-Banner et al. 2019, section 3, argue; measured here instead of fitted to a distribution).
+Two passes over the images: extremes and means, then a histogram per group of tensors. From the
+histogram comes the clipping range with the least expected squared error of rounding and clipping
+(as Banner et al. 2019, section 3, argue; measured here instead of fitted to a distribution).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from edge_fgr.image import load
 from edge_fgr.parallel import ordered_map
 from edge_fgr.progress import progress
 
-__all__ = ["Range", "batches", "collect", "least_error"]
+__all__ = ["Range", "Statistics", "batches", "collect", "least_error"]
 
 Range = tuple[float, float]
+"""The lowest and highest value that 8 bits stand for; it holds 0."""
+
 Floats = npt.NDArray[np.float64]
 
 _BINS = 2048
@@ -30,10 +33,18 @@ _SAMPLES = 200_000
 """Values of a tensor and batch that go into the histogram, evenly spaced; extremes see all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """``ranges`` of each group of tensors; ``means`` per channel ``(C,)`` of each tensor."""
+
+    ranges: Mapping[str, Range]
+    means: Mapping[str, Floats]
+
+
 def collect(
     model: onnx.ModelProto, groups: Mapping[str, str], paths: Sequence[Path], geometry: Geometry
-) -> dict[str, Range]:
-    """Return a range for each group of tensors.
+) -> Statistics:
+    """Watch the tensors of the fp32 graph over image files.
 
     Args:
         model: the fp32 graph.
@@ -45,6 +56,7 @@ def collect(
     low: dict[str, float] = dict.fromkeys(groups.values(), 0.0)
     high: dict[str, float] = dict.fromkeys(groups.values(), 0.0)
     counts = {group: np.zeros(_BINS) for group in low}
+    sums: dict[str, Floats] = {}
     with progress(2 * len(paths), "ranges") as advance:
         for pixels in batches(paths, geometry):
             for name, values in zip(
@@ -53,6 +65,7 @@ def collect(
                 group = groups[name]
                 low[group] = min(low[group], float(values.min()))
                 high[group] = max(high[group], float(values.max()))
+                sums[name] = sums.get(name, 0.0) + values.mean(axis=(2, 3), dtype=float).sum(axis=0)
             advance(len(pixels), "")
         for pixels in batches(paths, geometry):
             for name, values in zip(
@@ -63,7 +76,10 @@ def collect(
                 sparse = values.reshape(-1)[:: max(1, values.size // _SAMPLES)]
                 counts[group] += np.histogram(sparse, _BINS, span)[0]
             advance(len(pixels), "")
-    return {group: least_error(counts[group], low[group], high[group]) for group in low}
+    return Statistics(
+        {group: least_error(counts[group], low[group], high[group]) for group in low},
+        {name: total / len(paths) for name, total in sums.items()},
+    )
 
 
 def least_error(counts: Floats, low: float, high: float, levels: int = 255) -> Range:

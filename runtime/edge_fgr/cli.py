@@ -93,7 +93,9 @@ def classify(
     if len(files) == 1 and isinstance(files[0], EdgeFgrError):
         raise files[0]
     use = threads or cores()
-    classifier = Classifier.load(model, device=device, threads=use if alone else 1)  # type: ignore[arg-type]
+    # One image alone: a pool of threads costs more than it saves, unless it was asked for.
+    inner = threads or 1 if alone else 1
+    classifier = Classifier.load(model, device=device, threads=inner)  # type: ignore[arg-type]
     ranks = top_k or (1 if form == "table" else 5)
     ranks = min(ranks, len(classifier.contract.labels))
     journal = _journal(resume, classifier.model.digest, ranks, region)
@@ -239,6 +241,12 @@ def main() -> NoReturn:
             raise
         say(f"edge-fgr: output cannot be written ({error.strerror or error})")
         code = OutputError.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        cause = _one_line(error) or type(error).__name__
+        say(f"edge-fgr: a bug ({cause}); please report it with the output of edge-fgr --debug")
+        code = EdgeFgrError.exit_code
     sys.exit(code or 0)
 
 

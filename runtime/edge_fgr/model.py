@@ -61,8 +61,16 @@ class Model:
         return self.outputs(pixels, "logits")[0]
 
     def outputs(self, pixels: Pixels, *names: str) -> list[Floats]:
-        """Return any of ``logits``, ``embedding`` ``(N, D)`` and ``features`` ``(N, D, h, w)``."""
-        result: list[Floats] = self.session.run(list(names), {"pixels": pixels})
+        """Return any of ``logits``, ``embedding`` ``(N, D)`` and ``features`` ``(N, D, h, w)``.
+
+        Raises:
+            ModelError: onnxruntime failed, for want of memory as a rule.
+        """
+        try:
+            result: list[Floats] = self.session.run(list(names), {"pixels": pixels})
+        except Exception as error:  # onnxruntime raises a class of its own per status
+            cause = " ".join(str(error).split())[:200]
+            raise ModelError(f"{self.path}: inference failed ({cause})") from None
         return result
 
 

@@ -129,10 +129,12 @@ def test_ranges_hold_what_the_tensors_show(tiny, photos):
     network, contract, _ = load_network(tiny / "run")
     model = from_network(network, contract.geometry.size)
     groups = groups_of(model)
-    ranges = collect(model, groups, photos[:10], contract.geometry)
+    seen = collect(model, groups, photos[:10], contract.geometry)
+    ranges = seen.ranges
     assert set(ranges) == set(groups.values())
     for low, high in ranges.values():
         assert low <= 0 < high
+    assert set(seen.means) == set(groups) and seen.means["pooled"].shape == (1280,)
     clips = [node.output[0] for node in model.graph.node if node.op_type == "Clip"]
     assert all(ranges[groups[name]][0] == 0 and ranges[groups[name]][1] <= 6 for name in clips)
 

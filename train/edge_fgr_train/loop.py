@@ -185,7 +185,7 @@ def _optimiser(network: Network, rules: Optimise) -> torch.optim.Optimizer:
     groups: list[dict[str, object]] = []
     for part, factor in ((network.backbone, 1.0), (network.head, rules.head_factor)):
         for decay in (True, False):
-            chosen = [p for p in part.parameters() if (p.ndim > 1) is decay]
+            chosen = [p for p in part.parameters() if p.requires_grad and (p.ndim > 1) is decay]
             groups.append(
                 {
                     "params": chosen,

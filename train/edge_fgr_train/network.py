@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import timm
 import torch
@@ -33,13 +33,29 @@ class Outputs(NamedTuple):
 class Network(nn.Module):
     """A backbone, average pooling and a linear head; takes pixels ``(N, H, W, 3)``, 0 to 255."""
 
-    def __init__(self, backbone: nn.Module, width: int, classes: int, dropout: float = 0.0) -> None:
+    def __init__(self, backbone: nn.Module, width: int, classes: int, model: Model) -> None:
         super().__init__()
         self.backbone = backbone
-        self.dropout = nn.Dropout(dropout)
+        self._frozen = model.frozen
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
+        self.dropout = nn.Dropout(model.dropout)
         self.head = nn.Linear(width, classes)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, but leave frozen normalisation layers on their statistics."""
+        super().train(mode)
+        for part in self._frozen_parts():
+            part.eval()
+        return self
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        if not self._frozen:
+            return []
+        body: Any = self.backbone
+        return [body.conv_stem, body.bn1, *body.blocks[: self._frozen]]
 
     def forward(self, pixels: Tensor) -> Outputs:
         """Pixels are uint8, or float in the same range where augmentation mixed them."""
@@ -75,7 +91,7 @@ def build_network(model: Model, classes: int, *, pretrained: bool) -> Network:
     )
     if pretrained:
         _load_offline_weights(backbone)
-    network = Network(backbone, backbone.num_features, classes, model.dropout)
+    network = Network(backbone, backbone.num_features, classes, model)
     return network.to(memory_format=torch.channels_last)
 
 

@@ -34,11 +34,19 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is trained. ``dropout`` (0 to 1) stands before the linear head."""
+    """What is trained.
+
+    Attributes:
+        dropout: 0 to 1, before the linear head.
+        drop_path: 0 to 1, share of residual branches that are skipped in training.
+        frozen: the stem and so many stages keep their ImageNet weights and statistics. Early
+            stages see edges and colours, which do not depend on the task, and cost most time.
+    """
 
     backbone: str = "efficientnet_lite0"
     dropout: float = 0.2
     drop_path: float = 0.0
+    frozen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,7 @@ class Recipe:
             "optimise.lr must be above 0": self.optimise.lr > 0,
             "optimise.ema must be in 0 to 1": 0 <= self.optimise.ema < 1,
             "optimise.label_smoothing must be in 0 to 1": 0 <= self.optimise.label_smoothing < 1,
+            "model.frozen must be from 0 to 7": 0 <= self.model.frozen <= 7,
             "model.dropout must be in 0 to 1": 0 <= self.model.dropout < 1,
             "augment.crop_min must be in 0 to 1": 0 < self.augment.crop_min <= 1,
             "augment.size must be at least 32": self.augment.size >= 32,
