@@ -21,7 +21,7 @@ from edge_fgr.model import open_model
 from edge_fgr.progress import say
 from edge_fgr_export.graph import from_network
 from edge_fgr_export.parity import Comparison, compare, fit_temperature, logits_of
-from edge_fgr_export.quantise import groups_of, quantise
+from edge_fgr_export.quantise import groups_of, kernels_of, quantise
 from edge_fgr_export.ranges import collect
 from edge_fgr_train.checkpoint import Run, load_network
 from edge_fgr_train.dataset import class_of
@@ -73,7 +73,8 @@ def run(folder: Path, output: Path, data: Path | None) -> None:
     say(f"int8: ranges from {min(RANGE_IMAGES, len(made.fit))} training images")
     groups = groups_of(fp32)
     chosen = _spread(made.fit, made, RANGE_IMAGES)
-    int8 = quantise(fp32, groups, collect(fp32, groups, _paths(root, chosen), contract.geometry))
+    seen = collect(fp32, groups, _paths(root, chosen), contract.geometry, kernels_of(fp32))
+    int8 = quantise(fp32, groups, seen)
     with atomic_path(output) as beside:
         beside.write_bytes(stamp(int8, contract))
         int8_logits = logits_of(open_model(beside, device="cpu"), paths, contract.geometry)

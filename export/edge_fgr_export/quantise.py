@@ -25,7 +25,7 @@ from edge_fgr_export.graph import constants
 from edge_fgr_export.ranges import Statistics
 from edge_fgr_export.weights import quantise_weights
 
-__all__ = ["groups_of", "quantise"]
+__all__ = ["groups_of", "kernels_of", "quantise"]
 
 _KNOWN = {"Transpose", "DequantizeLinear", "Conv", "Clip", "Add", "GlobalAveragePool", "Flatten",
           "Gemm"}  # fmt: skip
@@ -66,6 +66,16 @@ def groups_of(model: onnx.ModelProto) -> dict[str, str]:
     return {name: find(name) for name in names}
 
 
+def kernels_of(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
+    """Return the tensors that dense convolutions read, and the size of the kernel that does."""
+    values = constants(model)
+    return {
+        node.input[0]: values[node.input[1]].shape[2:]
+        for node in model.graph.node
+        if node.op_type == "Conv" and _group(node) == 1
+    }
+
+
 def quantise(
     model: onnx.ModelProto, groups: Mapping[str, str], seen: Statistics
 ) -> onnx.ModelProto:
@@ -79,6 +89,10 @@ def quantise(
     return _Writer(model, groups, seen).write()
 
 
+def _group(node: onnx.NodeProto) -> int:
+    return next((int(a.i) for a in node.attribute if a.name == "group"), 1)
+
+
 class _Writer:
     """Walks the fp32 graph once and writes the INT8 one node by node."""
 
@@ -90,6 +104,7 @@ class _Writer:
         self._clip_of = {n.input[0]: n for n in model.graph.node if n.op_type == "Clip"}
         self._scales: dict[str, float] = {}
         self._means = dict(seen.means)
+        self._covariances = seen.covariances
         for group, (low, high) in seen.ranges.items():
             scale = np.float32((high - low) / 255)
             self._scales[group] = float(scale)
@@ -127,9 +142,8 @@ class _Writer:
         self._nodes[-1].output[0] = f"{node.output[0]}_q"
 
     def _conv(self, node: onnx.NodeProto) -> None:
-        group = next(a.i for a in node.attribute if a.name == "group")
         source = node.input[0]
-        weights = self._weights(node, pair_safe=group == 1)
+        weights = self._weights(node, pair_safe=_group(node) == 1)
         bias = self._bias(node, source)
         clip = self._clip_of.get(node.output[0])
         result = clip.output[0] if clip else node.output[0]
@@ -188,7 +202,13 @@ class _Writer:
         # A channel without weights still has a bias, which must fit int32 in units of its scale.
         unit = np.float32(self._scales[self._groups[node.input[0]]])
         least = np.abs(self._bias_of(node)) / (unit * np.float32(2**24))
-        values, scales = quantise_weights(self._values[name], least, pair_safe=pair_safe)
+        joint = node.op_type == "Conv" and _group(node) == 1
+        values, scales = quantise_weights(
+            self._values[name],
+            least,
+            pair_safe=pair_safe,
+            covariance=self._covariances.get(node.input[0]) if joint else None,
+        )
         self._constant(f"{name}_q", values)
         self._constant(f"{name}_scale", scales)
         self._constant(f"{name}_zero", np.zeros(len(scales), np.int8))
@@ -209,8 +229,6 @@ class _Writer:
         """What rounding the weights adds to each output on average, ``(M,)``; padding neglected."""
         name = node.input[1]
         weights = self._values[name]
-        if source not in self._means:  # the pixels: their mean is not watched
-            return np.zeros(len(weights))
         values, scales = (
             numpy_helper.to_array(self._tensors[f"{name}_{part}"]) for part in ("q", "scale")
         )
@@ -218,7 +236,8 @@ class _Writer:
         error = values * scales.reshape(shape).astype(float) - weights
         error = error.reshape(*weights.shape[:2], -1).sum(axis=2)  # (M, C) or depthwise (M, 1)
         means = self._means[source]
-        return error[:, 0] * means if error.shape[1] == 1 else error @ means
+        shift: np.ndarray = error[:, 0] * means if error.shape[1] == 1 else error @ means
+        return shift
 
     def _bias_of(self, node: onnx.NodeProto) -> np.ndarray:
         if len(node.input) > 2:

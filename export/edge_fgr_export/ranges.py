@@ -1,6 +1,6 @@
 """What activations look like on image files, with memory that does not grow with their number.
 
-Two passes over the images: extremes and means, then a histogram per group of tensors. From the
+Two passes over the images: extremes and moments, then a histogram per group of tensors. From the
 histogram comes the clipping range with the least expected squared error of rounding and clipping
 (as Banner et al. 2019, section 3, argue; measured here instead of fitted to a distribution).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,18 +32,32 @@ Floats = npt.NDArray[np.float64]
 _BINS = 2048
 _SAMPLES = 200_000
 """Values of a tensor and batch that go into the histogram, evenly spaced; extremes see all."""
+_POSITIONS = 512
+"""Positions of a tensor and batch that go into its covariance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """``ranges`` of each group of tensors; ``means`` per channel ``(C,)`` of each tensor."""
+    """What was seen.
+
+    Attributes:
+        ranges: of each group of tensors.
+        means: of each tensor per channel, ``(C,)``.
+        covariances: of what a kernel sees of each tensor asked for, ``(K, K)`` over
+            (kh, kw, channel).
+    """
 
     ranges: Mapping[str, Range]
     means: Mapping[str, Floats]
+    covariances: Mapping[str, Floats]
 
 
 def collect(
-    model: onnx.ModelProto, groups: Mapping[str, str], paths: Sequence[Path], geometry: Geometry
+    model: onnx.ModelProto,
+    groups: Mapping[str, str],
+    paths: Sequence[Path],
+    geometry: Geometry,
+    kernels: Mapping[str, tuple[int, int]],
 ) -> Statistics:
     """Watch the tensors of the fp32 graph over image files.
 
@@ -51,35 +66,66 @@ def collect(
         groups: group of each tensor to watch; tensors of one group share a range.
         paths: image files, read through ``edge_fgr.image``.
         geometry: the model's rules from file to pixels.
+        kernels: size of the kernel that reads each tensor whose covariances are wanted.
     """
-    session = _watching(model, list(groups))
+    names = list(dict.fromkeys([*groups, *kernels]))
+    session = _watching(model, names)
     low: dict[str, float] = dict.fromkeys(groups.values(), 0.0)
     high: dict[str, float] = dict.fromkeys(groups.values(), 0.0)
     counts = {group: np.zeros(_BINS) for group in low}
     sums: dict[str, Floats] = {}
+    moments = {name: _Moments(kernel) for name, kernel in kernels.items()}
     with progress(2 * len(paths), "ranges") as advance:
         for pixels in batches(paths, geometry):
-            for name, values in zip(
-                groups, session.run(list(groups), {"pixels": pixels}), strict=True
-            ):
-                group = groups[name]
-                low[group] = min(low[group], float(values.min()))
-                high[group] = max(high[group], float(values.max()))
+            for name, values in zip(names, session.run(names, {"pixels": pixels}), strict=True):
                 sums[name] = sums.get(name, 0.0) + values.mean(axis=(2, 3), dtype=float).sum(axis=0)
+                if name in moments:
+                    moments[name].add(values)
+                if name in groups:
+                    group = groups[name]
+                    low[group] = min(low[group], float(values.min()))
+                    high[group] = max(high[group], float(values.max()))
             advance(len(pixels), "")
+        watched = list(groups)
         for pixels in batches(paths, geometry):
-            for name, values in zip(
-                groups, session.run(list(groups), {"pixels": pixels}), strict=True
-            ):
+            for name, values in zip(watched, session.run(watched, {"pixels": pixels}), strict=True):
                 group = groups[name]
-                span = (low[group], high[group])
                 sparse = values.reshape(-1)[:: max(1, values.size // _SAMPLES)]
-                counts[group] += np.histogram(sparse, _BINS, span)[0]
+                counts[group] += np.histogram(sparse, _BINS, (low[group], high[group]))[0]
             advance(len(pixels), "")
     return Statistics(
         {group: least_error(counts[group], low[group], high[group]) for group in low},
         {name: total / len(paths) for name, total in sums.items()},
+        {name: found.covariance() for name, found in moments.items()},
     )
+
+
+class _Moments:
+    """Running second moments of what a kernel sees at evenly spaced positions of each batch."""
+
+    def __init__(self, kernel: tuple[int, int]) -> None:
+        self._kernel = kernel
+        self._count = 0
+        self._sum: Any = 0.0
+        self._products: Any = 0.0
+
+    def add(self, values: npt.NDArray[np.float32]) -> None:
+        """Take in a tensor ``(N, C, h, w)``."""
+        windows = np.lib.stride_tricks.sliding_window_view(values, self._kernel, axis=(2, 3))
+        places = values.shape[0] * windows.shape[2] * windows.shape[3]
+        step = max(1, round((places / _POSITIONS) ** 0.5))
+        sparse = windows[:, :, ::step, ::step]  # (N, C, h', w', kh, kw)
+        width = values.shape[1] * self._kernel[0] * self._kernel[1]
+        rows = sparse.transpose(0, 2, 3, 4, 5, 1).reshape(-1, width)
+        self._count += len(rows)
+        self._sum = self._sum + rows.sum(axis=0, dtype=float)
+        self._products = self._products + rows.T @ rows
+
+    def covariance(self) -> Floats:
+        """Return ``(K, K)`` over (kh, kw, channel)."""
+        mean = self._sum / self._count
+        result: Floats = self._products / self._count - np.outer(mean, mean)
+        return result
 
 
 def least_error(counts: Floats, low: float, high: float, levels: int = 255) -> Range:

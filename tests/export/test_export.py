@@ -16,7 +16,7 @@ from edge_fgr.model import embedded, open_model
 from edge_fgr_export.command import fp32_path, run
 from edge_fgr_export.graph import from_network, opset_of
 from edge_fgr_export.parity import compare, fit_temperature, logits_of
-from edge_fgr_export.quantise import groups_of
+from edge_fgr_export.quantise import groups_of, kernels_of
 from edge_fgr_export.ranges import collect, least_error
 from edge_fgr_train.checkpoint import load_network
 from edge_fgr_train.evaluate import logits_of as torch_logits_of
@@ -129,12 +129,15 @@ def test_ranges_hold_what_the_tensors_show(tiny, photos):
     network, contract, _ = load_network(tiny / "run")
     model = from_network(network, contract.geometry.size)
     groups = groups_of(model)
-    seen = collect(model, groups, photos[:10], contract.geometry)
+    seen = collect(model, groups, photos[:10], contract.geometry, kernels_of(model))
     ranges = seen.ranges
     assert set(ranges) == set(groups.values())
     for low, high in ranges.values():
         assert low <= 0 < high
-    assert set(seen.means) == set(groups) and seen.means["pooled"].shape == (1280,)
+    assert set(groups) < set(seen.means) and seen.means["pooled"].shape == (1280,)
+    stem = next(node.input[0] for node in model.graph.node if node.op_type == "Conv")
+    assert seen.covariances[stem].shape == (27, 27)
+    assert all(np.linalg.eigvalsh(c).min() > -1e-3 for c in seen.covariances.values())
     clips = [node.output[0] for node in model.graph.node if node.op_type == "Clip"]
     assert all(ranges[groups[name]][0] == 0 and ranges[groups[name]][1] <= 6 for name in clips)
 
