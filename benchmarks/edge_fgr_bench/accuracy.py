@@ -30,12 +30,16 @@ class Judged:
 
 
 def judge(model: Model, samples: Sequence[Sample]) -> Judged:
-    """Classify labelled images. Coarse: probabilities summed over equal first two path elements."""
+    """Classify labelled images. Coarse: probabilities summed over equal first two path elements.
+
+    Probabilities are those that the runtime gives: at the temperature of the model's contract.
+    """
     contract = model.contract
+    temperature = contract.confidence.temperature if contract.confidence else 1.0
     place = {label: i for i, label in enumerate(contract.labels)}
     targets = np.array([place[sample.label] for sample in samples])
     logits = logits_of(model, [sample.path for sample in samples], contract.geometry)
-    coarse, summed = roll_up(probabilities(logits), contract.labels, _COARSE_DEPTH)
+    coarse, summed = roll_up(probabilities(logits, temperature), contract.labels, _COARSE_DEPTH)
     truth = np.array([coarse.index(contract.labels[t][:_COARSE_DEPTH]) for t in targets])
     return Judged(logits, logits.argmax(1) == targets, summed.argmax(1) == truth)
 

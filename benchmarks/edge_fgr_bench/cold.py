@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -13,16 +12,25 @@ from statistics import median
 __all__ = ["cold_start", "timed"]
 
 
+# A child counts the memory of the process that it was forked from: so a small one forks it.
+_LAUNCHER = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([time.perf_counter() - start, usage.ru_maxrss, os.waitstatus_to_exitcode(status)]))
+process.returncode = 0
+"""
+
+
 def timed(command: Sequence[str]) -> tuple[float, int]:
     """Run a command; return its wall time in seconds and its peak resident memory in KiB."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return wall, usage.ru_maxrss
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command]
+    answer = subprocess.run(launcher, stdout=subprocess.PIPE, check=True).stdout
+    wall, memory, code = json.loads(answer)
+    if code:
+        raise subprocess.CalledProcessError(code, command)
+    return wall, memory
 
 
 def cold_start(

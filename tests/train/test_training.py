@@ -109,15 +109,16 @@ def test_splits_that_cannot_be_meant(tiny, tmp_path):
     recipe = load_recipe(str(tiny / "tiny.toml"))
     where = str(tiny / "tiny.toml")
     shutil.copytree(tiny / "data", tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "train" / "Fruit" / "Banana")
+    strange = load_recipe(where, ['data.calibration=""'])
+    with pytest.raises(UsageError, match="never trained"):
+        split_of(tmp_path / "data", strange, where)
     shutil.rmtree(tmp_path / "data" / "train" / "Fruit")
     with pytest.raises(InputMissingError, match="calibration list"):
         split_of(tmp_path / "data", recipe, where)
     alone = load_recipe(where, ['data.calibration=""', 'data.evaluate=""'])
     with pytest.raises(UsageError, match="two classes"):
         split_of(tmp_path / "data", alone, where)
-    strange = load_recipe(where, ['data.calibration=""'])
-    with pytest.raises(UsageError, match="never trained"):
-        split_of(tmp_path / "data", strange, where)
     default = load_recipe("default")
     found = split_of(tiny / "data", default)
     assert found.folders == ["train", "val"] and len(found.fit) == 12
@@ -148,3 +149,27 @@ def test_coarse_class_is_the_one_with_the_largest_sum():
     logits = np.log(np.array([[0.3, 0.3, 0.4]], np.float32))
     assert coarse_hits(logits, [0], labels).tolist() == [True]
     assert coarse_hits(logits, [2], labels).tolist() == [False]
+
+
+def test_members_are_averaged(tiny, tmp_path):
+    """Two members of one epoch: the result is the mean of both, not the last one."""
+    recipe = str(tiny / "tiny.toml")
+    changes = ["optimise.epochs=1", 'data.evaluate=""', "optimise.ema=0"]
+    run(tiny / "data", tmp_path / "one", recipe, changes, "cpu")
+    run(tiny / "data", tmp_path / "two", recipe, [*changes, "optimise.members=2"], "cpu")
+    one = load_file(tmp_path / "one" / "model.safetensors")["head.weight"]
+    two = load_file(tmp_path / "two" / "model.safetensors")["head.weight"]
+    last = load_file(tmp_path / "two" / "state.safetensors")["network.head.weight"]
+    torch.testing.assert_close(two, (one + last) / 2)
+    assert not torch.equal(one, last)
+
+
+def test_frozen_stages_keep_weights_and_statistics(tiny, tmp_path):
+    changes = ["model.frozen=2", "optimise.epochs=1", "optimise.ema=0"]
+    run(tiny / "data", tmp_path / "run", str(tiny / "tiny.toml"), changes, "cpu")
+    trained = load_file(tmp_path / "run" / "model.safetensors")
+    start = build_network(Model(), 3, pretrained=True).state_dict()
+    changed = {k for k, v in trained.items() if not torch.equal(v, start[k])}
+    early = ("backbone.conv_stem", "backbone.bn1", "backbone.blocks.0.", "backbone.blocks.1.")
+    assert not [name for name in changed if name.startswith(early)]
+    assert any(name.startswith("backbone.blocks.2.") for name in changed)
