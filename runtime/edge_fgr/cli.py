@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -216,6 +217,8 @@ def _journal(path: Path | None, digest: str, top_k: int, roi: object) -> Any:
 def main() -> NoReturn:
     """Run the command line; the process ends here with a documented exit code."""
     debug = "--debug" in sys.argv[1:2]
+    if not debug:  # libraries warn about EXIF and the like; our own lines say what matters
+        warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):
         # Names that are not valid UTF-8 come out as escapes, which JSON reads.
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]

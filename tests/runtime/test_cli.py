@@ -302,3 +302,14 @@ def test_version_and_help(cli):
 def test_debug_shows_the_traceback(cli, tmp_path):
     result = cli("--debug", "classify", tmp_path / "absent.jpg")
     assert "Traceback" in result.stderr and "InputMissingError" in result.stderr
+
+
+def test_warnings_of_libraries_stay_off_the_terminal(cli, tmp_path, photos):
+    """Pillow warns about broken EXIF; the picture is whole, and stderr stays empty."""
+    data = photos[0].read_bytes()
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\0\0\x03\0"
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    path = tmp_path / "exif.jpg"
+    path.write_bytes(data[:2] + segment + data[2:])
+    result = cli("classify", path)
+    assert result.returncode == 0 and result.stderr == ""
