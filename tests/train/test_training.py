@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from edge_fgr.contract import Contract
 from edge_fgr.errors import DeviceError, InputMissingError, ModelError, UsageError
+from edge_fgr_train.augment import seed_of
 from edge_fgr_train.checkpoint import Run, load_network
 from edge_fgr_train.command import run, split_of
 from edge_fgr_train.evaluate import coarse_hits, logits_of
@@ -173,3 +174,14 @@ def test_frozen_stages_keep_weights_and_statistics(tiny, tmp_path):
     early = ("backbone.conv_stem", "backbone.bn1", "backbone.blocks.0.", "backbone.blocks.1.")
     assert not [name for name in changed if name.startswith(early)]
     assert any(name.startswith("backbone.blocks.2.") for name in changed)
+
+
+def test_a_short_run_is_no_average_of_its_beginning(tiny, tmp_path):
+    """Twelve steps with a decay of 0.998: the average has left the start behind."""
+    changes = ["optimise.epochs=6", "optimise.ema=0.998", 'data.evaluate=""']
+    run(tiny / "data", tmp_path / "run", str(tiny / "tiny.toml"), changes, "cpu")
+    state = load_file(tmp_path / "run" / "state.safetensors")
+    torch.manual_seed(seed_of(0))
+    start = build_network(Model(), 3, pretrained=True).head.weight.detach()
+    average, last = state["average.module.head.weight"], state["network.head.weight"]
+    assert (average - last).norm() < 0.5 * (last - start).norm()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,21 @@ def _start(
     rules = recipe.optimise
     torch.manual_seed(seed_of(rules.seed))
     network = build_network(recipe.model, classes, pretrained=True).to(device)
-    moving = get_ema_multi_avg_fn(rules.ema)  # type: ignore[no-untyped-call]
-    average = AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=_moving(rules.ema), use_buffers=True)
     return {"network": network, "average": average}, _optimiser(network, rules)
+
+
+def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential average that starts short: min(decay, (1 + t) / (10 + t)) after t steps.
+
+    So that a run of few steps is not an average of its own beginning.
+    """
+
+    def update(averages: Any, currents: Any, count: Any) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        get_ema_multi_avg_fn(now)(averages, currents, count)  # type: ignore[no-untyped-call]
+
+    return update
 
 
 def _epoch(

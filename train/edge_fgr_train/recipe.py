@@ -145,16 +145,19 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         InputMissingError: there is no such recipe.
         UsageError: it is not TOML, has unknown keys, or values out of range.
     """
-    path = Path(name)
+    path, shipped = Path(name), Path(str(files("edge_fgr_train") / "recipes"))
     if not path.suffix and not path.exists():
-        path = Path(str(files("edge_fgr_train") / "recipes" / f"{name}.toml"))
+        path = shipped / f"{name}.toml"
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         for change in changes:
             _apply(raw, change)
         recipe: Recipe = build(Recipe, raw, "recipe")
     except OSError:
-        raise InputMissingError(f"{path}: no such recipe; give a .toml file") from None
+        known = ", ".join(sorted(recipe.stem for recipe in shipped.glob("*.toml")))
+        raise InputMissingError(
+            f"{name}: no such recipe; give a .toml file or one of: {known}"
+        ) from None
     except (ContractError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from None
     return recipe
