@@ -219,6 +219,8 @@ def main() -> NoReturn:
     debug = "--debug" in sys.argv[1:2]
     if not debug:  # libraries warn about EXIF and the like; our own lines say what matters
         warnings.simplefilter("ignore")
+        if sys.argv[1:2] == ["classify"]:
+            _mute_native_libraries()
     for stream in (sys.stdout, sys.stderr):
         # Names that are not valid UTF-8 come out as escapes, which JSON reads.
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
@@ -251,6 +253,17 @@ def main() -> NoReturn:
         say(f"edge-fgr: a bug ({cause}); please report it with the output of edge-fgr --debug")
         code = EdgeFgrError.exit_code
     sys.exit(code or 0)
+
+
+def _mute_native_libraries() -> None:
+    """Keep descriptor 2, which libtiff and others print to, off the terminal; ours is a copy."""
+    try:
+        own, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+    except OSError:  # started without a stderr
+        return
+    sys.stderr = open(own, "w", 1, encoding="utf-8", errors="backslashreplace")  # noqa: PTH123, SIM115
 
 
 def _one_line(message: object) -> str:

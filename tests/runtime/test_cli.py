@@ -313,3 +313,17 @@ def test_warnings_of_libraries_stay_off_the_terminal(cli, tmp_path, photos):
     path.write_bytes(data[:2] + segment + data[2:])
     result = cli("classify", path)
     assert result.returncode == 0 and result.stderr == ""
+
+
+def test_native_libraries_stay_off_the_terminal(cli, tmp_path, photos):
+    """libtiff prints to descriptor 2 by itself; one line of ours is all that may be seen."""
+    path = tmp_path / "cut.tif"
+    opened(photos[0]).save(path, compression="tiff_lzw")
+    path.write_bytes(path.read_bytes()[:-9000])
+    result = cli("classify", path)
+    assert result.returncode == 65
+    assert_one_line(result, "cut.tif")
+    garbled = bytearray(path.read_bytes())
+    garbled[2000:3000] = bytes(1000)
+    path.write_bytes(garbled)
+    assert_one_line(cli("classify", path), "cut.tif")
