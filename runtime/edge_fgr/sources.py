@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from edge_fgr.errors import InputMissingError
+from edge_fgr.errors import EdgeFgrError, InputMissingError, PermissionDeniedError
 
 __all__ = ["STDIN", "SUFFIXES", "expand", "is_image_name", "walk"]
 
@@ -26,22 +26,29 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")  # noqa: PTH122
 
 
-def walk(folder: str) -> Iterator[str]:
-    """Yield the image files below a folder, hidden folders left out, in a fixed order."""
-    for here, folders, names in os.walk(folder):
+def walk(folder: str) -> Iterator[str | EdgeFgrError]:
+    """Yield the image files below a folder, hidden folders left out, in a fixed order.
+
+    Last come errors, one for each folder that could not be read.
+    """
+    failed: list[OSError] = []
+    for here, folders, names in os.walk(folder, onerror=failed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if is_image_name(name):
                 yield os.path.join(here, name)  # noqa: PTH118
+    for error in failed:
+        cause = f"{error.filename}: folder may not be read ({error.strerror})"
+        yield PermissionDeniedError(f"{cause}; check its permissions")
 
 
-def expand(arguments: Sequence[str], *, recursive: bool) -> list[str | InputMissingError]:
+def expand(arguments: Sequence[str], *, recursive: bool) -> list[str | EdgeFgrError]:
     """Return the files that the arguments mean, in their order, and an error for each that fails.
 
     A pattern is expanded here only when no file has its very name, so that shells without
     patterns work the same.
     """
-    found: list[str | InputMissingError] = []
+    found: list[str | EdgeFgrError] = []
     for argument in arguments:
         try:
             is_folder = stat.S_ISDIR(os.stat(argument).st_mode)  # noqa: PTH116
@@ -63,10 +70,10 @@ def expand(arguments: Sequence[str], *, recursive: bool) -> list[str | InputMiss
     return found
 
 
-def _matches(pattern: str, recursive: bool) -> list[str | InputMissingError]:
+def _matches(pattern: str, recursive: bool) -> list[str | EdgeFgrError]:
     from glob import glob
 
-    names: list[str] = []
+    names: list[str | EdgeFgrError] = []
     for match in sorted(glob(pattern, recursive=True)):  # noqa: PTH207
         if not os.path.isdir(match):  # noqa: PTH112
             names.append(match)

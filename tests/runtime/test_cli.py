@@ -183,6 +183,26 @@ def test_file_that_may_not_be_read(tmp_path, photos):
     assert_one_line(result, "secret.jpg", "permissions")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="permissions are dropped by prctl")
+def test_folder_that_may_not_be_read(folder):
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "edge_fgr", "classify", "-r", *arguments],
+            preexec_fn=without_privilege,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    (folder / "deep").chmod(0)
+    alone, batch = run(folder / "deep"), run(folder, "--format", "jsonl")
+    (folder / "deep").chmod(0o755)
+    assert alone.returncode == 77
+    assert_one_line(alone, "deep", "may not be read")
+    assert batch.returncode == 65
+    assert [record["status"] for record in records(batch)] == ["ok", "ok", "ok", "error"]
+
+
 def test_wrong_models_devices_and_usage(cli, photos, tmp_path):
     wrong = tmp_path / "wrong.onnx"
     wrong.write_bytes(b"not a model")
