@@ -5,6 +5,7 @@ Data on stdout, words on stderr. An error is one line on stderr and a documented
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import warnings
@@ -97,6 +98,8 @@ def classify(
     # One image alone: a pool of threads costs more than it saves, unless it was asked for.
     inner = threads or 1 if alone else 1
     classifier = Classifier.load(model, device=device, threads=inner)  # type: ignore[arg-type]
+    if not alone:
+        gc.enable()
     ranks = top_k or (1 if form == "table" else 5)
     ranks = min(ranks, len(classifier.contract.labels))
     journal = _journal(resume, classifier.model.digest, ranks, region)
@@ -177,6 +180,7 @@ def export(
 
 def _heavy(extra: str) -> Any:
     """Import the command of an extra, or say which install brings it."""
+    gc.enable()
     try:
         return import_module(f"{_PACKAGES[extra]}.command")
     except ModuleNotFoundError as error:

@@ -39,3 +39,13 @@ def test_the_command_line_imports_no_image_code_for_help():
         "try:\n    app(standalone_mode=False)\nexcept SystemExit:\n    pass"
     )
     assert not imported(code) & (HEAVY | {"numpy", "PIL", "onnxruntime"})
+
+
+def test_long_work_collects_garbage(photos):
+    """The start goes without the collector; folders do not."""
+    code = (
+        "import gc, sys\nimport edge_fgr.__main__\nassert not gc.isenabled()\n"
+        f"sys.argv = ['edge-fgr', 'classify', {str(photos[0])!r}, {str(photos[1])!r}]\n"
+        "try:\n    edge_fgr.__main__.main()\nexcept SystemExit:\n    assert gc.isenabled()"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
