@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_fgr.decision import probabilities, roll_up
 from edge_fgr.model import Model
 from edge_fgr_export.parity import logits_of
 from edge_fgr_train.dataset import Sample, scan
+from edge_fgr_train.evaluate import coarse_hits
 
 __all__ = ["Judged", "agreement", "judge", "judge_all", "wilson"]
-
-_COARSE_DEPTH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +33,11 @@ def judge(model: Model, samples: Sequence[Sample]) -> Judged:
     Probabilities are those that the runtime gives: at the temperature of the model's contract.
     """
     contract = model.contract
-    temperature = contract.confidence.temperature if contract.confidence else 1.0
     place = {label: i for i, label in enumerate(contract.labels)}
-    targets = np.array([place[sample.label] for sample in samples])
+    targets = [place[sample.label] for sample in samples]
     logits = logits_of(model, [sample.path for sample in samples], contract.geometry)
-    coarse, summed = roll_up(probabilities(logits, temperature), contract.labels, _COARSE_DEPTH)
-    truth = np.array([coarse.index(contract.labels[t][:_COARSE_DEPTH]) for t in targets])
-    return Judged(logits, logits.argmax(1) == targets, summed.argmax(1) == truth)
+    coarse = coarse_hits(logits, targets, contract.labels, contract.temperature)
+    return Judged(logits, logits.argmax(1) == targets, coarse)
 
 
 def agreement(a: Judged, b: Judged) -> float:

@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from edge_fgr.errors import ModelError
 from edge_fgr_train.network import Network
 
-__all__ = ["IR_VERSION", "OPSET", "constants", "from_network", "opset_of"]
+__all__ = ["IR_VERSION", "OPSET", "constants", "from_network"]
 
 OPSET, IR_VERSION = 18, 10
 
@@ -57,11 +57,6 @@ def from_network(network: Network, size: int) -> onnx.ModelProto:
 def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     """Return the initializers by name."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of the default operator set."""
-    return int(next(entry.version for entry in model.opset_import if not entry.domain))
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -96,8 +96,7 @@ class Classifier:
         decoded = time.perf_counter()
         logits = self._model.run(pixels[None])[0]  # (C,)
         inferred = time.perf_counter()
-        temperature = contract.confidence.temperature if contract.confidence else 1.0
-        values = decision.probabilities(logits, temperature)
+        values = decision.probabilities(logits, contract.temperature)
         ranked = tuple(
             Ranked(contract.labels[i], float(values[i])) for i in decision.best(values, top_k)
         )

@@ -133,6 +133,11 @@ class Contract:
         if len(set(self.labels)) != len(self.labels):
             raise ContractError("contract: a label stands twice")
 
+    @property
+    def temperature(self) -> float:
+        """Divisor of the logits before the softmax; 1 until it was fitted."""
+        return self.confidence.temperature if self.confidence else 1.0
+
     def to_json(self) -> str:
         """Return the document as stored in a model: one line, keys in a fixed order, UTF-8."""
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))

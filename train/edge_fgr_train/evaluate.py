@@ -42,10 +42,14 @@ def top1(logits: Floats, targets: Sequence[int]) -> float:
 
 
 def coarse_hits(
-    logits: Floats, targets: Sequence[int], labels: Sequence[Label], depth: int = 2
+    logits: Floats,
+    targets: Sequence[int],
+    labels: Sequence[Label],
+    temperature: float = 1.0,
+    depth: int = 2,
 ) -> npt.NDArray[np.bool_]:
     """Whether the coarse class is right: probabilities summed over equal first path elements."""
-    coarse, summed = roll_up(probabilities(logits), labels, depth)
+    coarse, summed = roll_up(probabilities(logits, temperature), labels, depth)
     truth = [coarse.index(labels[target][:depth]) for target in targets]
     hits: npt.NDArray[np.bool_] = summed.argmax(axis=1) == np.array(truth)
     return hits
