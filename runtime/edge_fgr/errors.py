@@ -2,6 +2,7 @@
 
     EdgeFgrError                1   anything that has no better place below
     ├── UsageError              2   an argument that cannot be meant
+    ├── DataError              65   labelled data that contradicts itself
     ├── ImageError             65   a file that was not read whole as one image
     ├── InputMissingError      66   a file or folder that is not there
     ├── UnavailableError       69   something this machine lacks
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 __all__ = [
     "ContractError",
+    "DataError",
     "DeviceError",
     "EdgeFgrError",
     "ImageError",
@@ -49,6 +51,13 @@ class UsageError(EdgeFgrError):
 
     exit_code = 2
     kind = "usage"
+
+
+class DataError(EdgeFgrError):
+    """Labelled data that contradicts itself: leaks, conflicting labels, unreadable files."""
+
+    exit_code = 65
+    kind = "data"
 
 
 class ImageError(EdgeFgrError):
