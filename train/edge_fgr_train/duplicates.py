@@ -1,4 +1,4 @@
-"""Near-duplicates by perceptual hash, and a hold-out split that keeps their groups together.
+"""A hold-out list that keeps near-duplicates together.
 
 ``python -m edge_fgr_train.duplicates DATA -o LIST --splits train,val --per-class 3`` writes a list
 of files, the same on every run.
@@ -12,43 +12,43 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-import imagehash
 import numpy as np
+import numpy.typing as npt
 
-from edge_fgr.contract import Geometry
 from edge_fgr.files import atomic_write
-from edge_fgr.image import read
 from edge_fgr_train.dataset import Sample, scan
+from edge_fgr_train.fingerprint import Ints, prints_of
+from edge_fgr_train.links import near, unite
 
 __all__ = ["groups_of", "hold_out"]
-
-_DISTANCE = 10
-"""Two 64-bit hashes that differ in at most so many bits belong to near-duplicates."""
 
 
 def groups_of(samples: Sequence[Sample]) -> list[int]:
     """Return a group number for each sample; near-duplicates of one class share it.
 
-    Perceptual hash of the low DCT frequencies (imagehash.phash), joined by single linkage.
+    By perceptual hash alone, joined by single linkage: for keeping images together, where one
+    pair too many does no harm.
+
+    Raises:
+        ImageError, InputMissingError, PermissionDeniedError: a file could not be read.
     """
-    geometry = Geometry(size=64)
-    hashes = np.array(
-        [imagehash.phash(read(s.path, geometry)).hash.reshape(-1) for s in samples], dtype=np.uint8
-    )
-    root = list(range(len(samples)))
-
-    def find(i: int) -> int:
-        while root[i] != i:
-            root[i] = root[root[i]]
-            i = root[i]
-        return i
-
+    prints = prints_of(samples)
+    for error in prints.failures.values():
+        raise error
+    classes: dict[object, list[int]] = defaultdict(list)
     for i, sample in enumerate(samples):
-        near = np.flatnonzero((hashes[:i] != hashes[i]).sum(axis=1) <= _DISTANCE)
-        for j in near.tolist():
-            if samples[j].label == sample.label:
-                root[find(i)] = find(j)
-    return [find(i) for i in range(len(samples))]
+        classes[sample.label].append(i)
+    groups = np.arange(len(samples))
+    for members in classes.values():
+        groups[members] = np.array(members)[_joined(prints.hashes[members])]
+    return [int(group) for group in groups]
+
+
+def _joined(hashes: npt.NDArray[np.uint64]) -> Ints:
+    root = np.arange(len(hashes))
+    for i, others, _ in near(hashes, lambda i: root[i + 1 :] != root[i]):
+        unite(root, i, others)
+    return root
 
 
 def hold_out(samples: Sequence[Sample], per_class: int) -> list[Sample]:
