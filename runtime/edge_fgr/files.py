@@ -1,8 +1,12 @@
-"""Whole files or none: write beside, flush to disk, rename. Standard library only."""
+"""Whole files or none: write beside, flush to disk, rename; and where caches live.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +14,7 @@ from pathlib import Path
 
 from edge_fgr.errors import OutputError
 
-__all__ = ["atomic_path", "atomic_write"]
+__all__ = ["atomic_path", "atomic_write", "cache_folder"]
 
 
 @contextmanager
@@ -45,6 +49,23 @@ def atomic_write(final: str | os.PathLike[str], content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(final) as beside:
         beside.write_bytes(data)
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for what can be computed again; it may not exist yet.
+
+    ``EDGE_FGR_CACHE``, else ``edge-fgr`` in the place that the system has for caches.
+    """
+    if own := os.environ.get("EDGE_FGR_CACHE"):
+        return Path(own)
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "edge-fgr"
 
 
 def _umask() -> int:

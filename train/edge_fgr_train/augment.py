@@ -63,16 +63,27 @@ class TrainingSet(torch.utils.data.Dataset[tuple[Tensor, int]]):
         self, samples: Sequence[Sample], targets: Sequence[int], rules: Augment, seed: int
     ) -> None:
         self._samples, self._targets, self._seed = samples, targets, seed
-        # Crops of up to 4/9 of the area lose nothing; smaller ones are enlarged a little.
-        short = round(rules.size * 1.5)
+        crop: v2.Transform
+        if rules.crop == "shift":
+            short = rules.size
+            crop = v2.Compose(
+                [
+                    v2.CenterCrop(rules.size),
+                    v2.RandomCrop(rules.size, padding=rules.padding, fill=127),
+                ]
+            )
+        else:
+            # Crops of up to 4/9 of the area lose nothing; smaller ones are enlarged a little.
+            short = round(rules.size * 1.5)
+            crop = v2.RandomResizedCrop(
+                rules.size,
+                scale=(rules.crop_min, 1.0),
+                interpolation=v2.InterpolationMode.BICUBIC,
+            )
         self._cache = PictureCache(Geometry(size=rules.size, short_side=short, scaled_decode=1.0))
         self._change = v2.Compose(
             [
-                v2.RandomResizedCrop(
-                    rules.size,
-                    scale=(rules.crop_min, 1.0),
-                    interpolation=v2.InterpolationMode.BICUBIC,
-                ),
+                crop,
                 v2.RandomHorizontalFlip(rules.flip),
                 v2.ColorJitter(rules.jitter, rules.jitter, rules.jitter, rules.jitter / 10),
                 v2.PILToTensor(),

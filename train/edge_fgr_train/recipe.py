@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from edge_fgr.contract import Geometry, build
 from edge_fgr.errors import ContractError, InputMissingError, UsageError
+from edge_fgr_train.backbones import native_geometry
 
-__all__ = ["Augment", "Data", "Model", "Optimise", "Recipe", "load_recipe"]
+__all__ = ["Augment", "Chain", "Data", "Model", "Optimise", "Recipe", "load_recipe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,14 @@ class Model:
         drop_path: 0 to 1, share of residual branches that are skipped in training.
         frozen: the stem and so many stages keep their ImageNet weights and statistics. Early
             stages see edges and colours, which do not depend on the task, and cost most time.
+        l2: the head sees the embedding scaled to length 1.
     """
 
     backbone: str = "efficientnet_lite0"
     dropout: float = 0.2
     drop_path: float = 0.0
     frozen: int = 0
+    l2: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ class Augment:
     """Random changes of a training picture.
 
     Attributes:
+        crop: ``area`` cuts a random share of the picture at a random place and scales it to
+            ``size``; ``shift`` brings the picture to ``size`` as evaluation does, pads it by
+            ``padding`` pixels of gray and cuts ``size`` out at a random place.
+        padding: for ``shift``, in pixels.
         size: side of the training input, in pixels. Training below the test resolution corrects
             for crops that make things look larger (Touvron et al. 2019, FixRes, section 3).
         crop_min: smallest share of the picture's area that a crop keeps.
@@ -66,6 +73,8 @@ class Augment:
         mixed: share of the batches that are mixed at all.
     """
 
+    crop: Literal["area", "shift"] = "area"
+    padding: int = 4
     size: int = 224
     crop_min: float = 0.3
     flip: float = 0.5
@@ -78,9 +87,10 @@ class Augment:
 
 @dataclass(frozen=True, slots=True)
 class Optimise:
-    """AdamW or SGD with linear warm-up and a cosine to zero.
+    """Adam, AdamW or SGD, with linear warm-up.
 
     Attributes:
+        schedule: after the warm-up the rate falls to zero as a cosine, or stays.
         lr: peak rate of the backbone; the new head learns at ``head_factor`` times it.
         weight_decay: on weights, not on biases and norms.
         ema: decay a step of the weight average that is kept as the result; 0 turns it off.
@@ -90,7 +100,8 @@ class Optimise:
 
     epochs: int = 12
     batch: int = 32
-    method: Literal["adamw", "sgd"] = "adamw"
+    method: Literal["adam", "adamw", "sgd"] = "adamw"
+    schedule: Literal["cosine", "constant"] = "cosine"
     lr: float = 5e-4
     head_factor: float = 5.0
     weight_decay: float = 0.02
@@ -102,8 +113,36 @@ class Optimise:
 
 
 @dataclass(frozen=True, slots=True)
+class Chain:
+    """A linear classifier on embeddings of a backbone that is not trained.
+
+    Attributes:
+        head: linear support vectors with squared hinge loss, one against the rest; or multinomial
+            logistic regression.
+        select: what is kept of the embedding: none, pca:K, mic:K or lda:K.
+        scale: what is kept is brought to variance 1: ``each`` number alone, or ``all`` by one.
+            ``auto`` is ``all`` for discriminants, which are in units of the spread within classes
+            already, else ``each``, which serves small differences (defects); plain features of
+            photographs often do better with ``all``.
+        c: candidates for the inverse strength of regularisation; the best in cross-validation wins.
+        folds: of the cross-validation.
+        balanced: weigh classes inversely to their number of images.
+    """
+
+    head: Literal["svm", "logreg"] = "svm"
+    select: str = "none"
+    scale: Literal["auto", "each", "all"] = "auto"
+    c: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    folds: int = 5
+    balanced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
-    """The whole recipe. ``licence`` and ``notes`` go into the model's provenance."""
+    """The whole recipe. ``licence`` and ``notes`` go into the model's provenance.
+
+    With ``chain`` the backbone is not trained, and ``augment`` and ``optimise`` have no meaning.
+    """
 
     name: str
     geometry: Geometry
@@ -112,6 +151,7 @@ class Recipe:
     model: Model = Model()
     augment: Augment = Augment()
     optimise: Optimise = Optimise()
+    chain: Chain | None = None
     licence: str = ""
     notes: str = ""
 
@@ -120,6 +160,7 @@ class Recipe:
             "optimise.epochs must be at least 1": self.optimise.epochs >= 1,
             "optimise.members must be at least 1": self.optimise.members >= 1,
             "augment.mixed must be in 0 to 1": 0 <= self.augment.mixed <= 1,
+            "augment.padding must be at least 0": self.augment.padding >= 0,
             "optimise.batch must be at least 2": self.optimise.batch >= 2,
             "optimise.lr must be above 0": self.optimise.lr > 0,
             "optimise.ema must be in 0 to 1": 0 <= self.optimise.ema < 1,
@@ -129,6 +170,11 @@ class Recipe:
             "augment.crop_min must be in 0 to 1": 0 < self.augment.crop_min <= 1,
             "augment.size must be at least 32": self.augment.size >= 32,
         }
+        if self.chain is not None:
+            checks |= {
+                "chain.c must hold numbers above 0": bool(self.chain.c) and min(self.chain.c) > 0,
+                "chain.folds must be at least 2": self.chain.folds >= 2,
+            }
         for rule, holds in checks.items():
             if not holds:
                 raise ContractError(f"recipe: {rule}")
@@ -141,6 +187,8 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         name: path of a ``.toml`` file, or a bare name such as ``grocery81``.
         changes: ``section.key=value`` items that replace what the file says; values are TOML.
 
+    Without ``geometry`` the recipe has the backbone's own.
+
     Raises:
         InputMissingError: there is no such recipe.
         UsageError: it is not TOML, has unknown keys, or values out of range.
@@ -152,6 +200,8 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         for change in changes:
             _apply(raw, change)
+        if "geometry" not in raw:
+            raw["geometry"] = asdict(native_geometry(_backbone_of(raw)))
         recipe: Recipe = build(Recipe, raw, "recipe")
     except OSError:
         known = ", ".join(sorted(recipe.stem for recipe in shipped.glob("*.toml")))
@@ -161,6 +211,11 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     except (ContractError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from None
     return recipe
+
+
+def _backbone_of(raw: dict[str, Any]) -> str:
+    model = raw.get("model", {})
+    return str(model.get("backbone", Model().backbone)) if isinstance(model, dict) else ""
 
 
 def _apply(raw: dict[str, Any], change: str) -> None:
