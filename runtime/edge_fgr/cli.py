@@ -9,13 +9,13 @@ import gc
 import os
 import sys
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from edge_fgr.errors import EdgeFgrError, ImageError, MissingExtraError, OutputError, UsageError
+from edge_fgr.errors import EdgeFgrError, ImageError, OutputError, UsageError
+from edge_fgr.extras import add_to
 from edge_fgr.progress import progress, say
 
 __all__ = ["app", "main"]
@@ -29,8 +29,6 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_PACKAGES = {"train": "edge_fgr_train", "export": "edge_fgr_export"}
 
 
 def _version(wanted: bool) -> None:
@@ -148,48 +146,7 @@ def inspect(
     sys.stdout.write(to_line(facts) + "\n" if form == "json" else card_lines(facts))
 
 
-@app.command()
-def train(
-    data: Annotated[
-        Path, typer.Argument(help="Folder of images: a folder that holds some is a class.")
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="A .toml file or the name of a shipped recipe.")
-    ] = "default",
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, replaces the recipe's.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Train a network on folders of photographs (extra: train)."""
-    _heavy("train").run(data, output, recipe, changes or [], device)
-
-
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, made by edge-fgr train.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The INT8 model to write.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Where the run's images are now, if they were moved.")
-    ] = None,
-) -> None:
-    """Export a run as one INT8 ONNX file (and its fp32 twin), proven equal (extra: export)."""
-    _heavy("export").run(run, output, data)
-
-
-def _heavy(extra: str) -> Any:
-    """Import the command of an extra, or say which install brings it."""
-    gc.enable()
-    try:
-        return import_module(f"{_PACKAGES[extra]}.command")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("edge_fgr"):
-            raise
-        raise MissingExtraError(
-            f"edge-fgr {extra}: the package {error.name} is missing; "
-            f"pip install 'edge-fgr[{extra}]'"
-        ) from None
+add_to(app)
 
 
 def _roi(text: str | None) -> tuple[float, float, float, float] | None:

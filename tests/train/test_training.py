@@ -23,7 +23,8 @@ from edge_fgr_train.recipe import Model, load_recipe
 def test_run_folder(tiny):
     folder = tiny / "run"
     assert {path.name for path in folder.iterdir()} == {
-        "contract.json", "log.jsonl", "model.safetensors", "run.json", "state.safetensors",
+        "contract.json", "log.jsonl", "model.safetensors", "report.html", "run.json",
+        "state.safetensors",
     }  # fmt: skip
     contract = Contract.from_json((folder / "contract.json").read_text())
     assert contract.labels == (

@@ -3,6 +3,7 @@
 RUN/contract.json       what the network will say about itself
 RUN/run.json            recipe, data folder, and which images served for what
 RUN/model.safetensors   the result: the averaged weights of the last finished epoch
+RUN/base.onnx           instead of a backbone's weights: the exported model that a chain stands on
 RUN/state.safetensors   weights, average and optimiser, to resume from
 RUN/log.jsonl           one line an epoch
 """
@@ -15,6 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -26,14 +29,29 @@ from edge_fgr.files import atomic_write
 from edge_fgr_train.network import Network, build_network
 from edge_fgr_train.recipe import Recipe
 
-__all__ = ["Run", "load_network", "load_state", "save_network", "save_state"]
+__all__ = [
+    "Run",
+    "load_head",
+    "load_network",
+    "load_state",
+    "save_head",
+    "save_network",
+    "save_state",
+]
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run was made of. Image names are relative to ``data``.
+    """What a run was made of.
 
-    ``splits`` are the subfolders of ``data`` that hold them; below those, folders are classes.
+    Attributes:
+        recipe: by which it was trained.
+        data: the data set, as ``edge_fgr_train.catalog.open_dataset`` reads it.
+        splits: those of its splits that hold the images.
+        fit, evaluate, calibration: names of the images in the data set.
+        base: name of the exported model in the folder whose head was replaced; else empty.
     """
 
     recipe: Recipe
@@ -42,6 +60,7 @@ class Run:
     fit: tuple[str, ...]
     evaluate: tuple[str, ...]
     calibration: tuple[str, ...]
+    base: str = ""
 
     def write(self, folder: Path) -> None:
         """Write ``run.json``."""
@@ -73,6 +92,27 @@ def save_network(folder: Path, network: nn.Module, contract: Contract) -> None:
     atomic_write(folder / "model.safetensors", save(_plain(network.state_dict())))
 
 
+def save_head(folder: Path, weight: Floats, bias: Floats, contract: Contract) -> None:
+    """Write a head ``(C, D)`` and ``(C,)`` alone, and the contract."""
+    state = {"head.weight": torch.from_numpy(weight), "head.bias": torch.from_numpy(bias)}
+    atomic_write(folder / "contract.json", contract.to_json())
+    atomic_write(folder / "model.safetensors", save(_plain(state)))
+
+
+def load_head(folder: Path) -> tuple[Floats, Floats, Contract]:
+    """Read what ``save_head`` wrote.
+
+    Raises:
+        InputMissingError: there is none.
+        ModelError: it is damaged.
+    """
+    contract, state = _read(folder)
+    try:
+        return state["head.weight"].numpy(), state["head.bias"].numpy(), contract
+    except KeyError:
+        raise ModelError(f"{folder}: damaged run (it has no head)") from None
+
+
 def load_network(folder: Path) -> tuple[Network, Contract, Run]:
     """Read a finished or interrupted run, ready for evaluation.
 
@@ -81,18 +121,30 @@ def load_network(folder: Path) -> tuple[Network, Contract, Run]:
         ModelError: it is damaged.
     """
     run = Run.read(folder)
+    contract, state = _read(folder)
+    if run.base:
+        raise ModelError(f"{folder}: stands on an exported model; export it and use that file")
+    network = build_network(
+        replace(run.recipe.model, drop_path=0.0),
+        len(contract.labels),
+        pretrained=False,
+        size=contract.geometry.size,
+    )
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: damaged run ({str(error).splitlines()[0]})") from None
+    return network.eval(), contract, run
+
+
+def _read(folder: Path) -> tuple[Contract, dict[str, Tensor]]:
     try:
         contract = Contract.from_json((folder / "contract.json").read_text(encoding="utf-8"))
-        state = load_file(folder / "model.safetensors")
+        return contract, load_file(folder / "model.safetensors")
     except OSError:
         raise InputMissingError(f"{folder}: has no finished epoch; resume the training") from None
     except (SafetensorError, ContractError) as error:
         raise ModelError(f"{folder}: damaged run ({error})") from None
-    network = build_network(
-        replace(run.recipe.model, drop_path=0.0), len(contract.labels), pretrained=False
-    )
-    network.load_state_dict(state)
-    return network.eval(), contract, run
 
 
 def save_state(path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer,

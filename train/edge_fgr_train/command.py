@@ -2,75 +2,143 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from edge_fgr.errors import DeviceError, InputMissingError, UsageError
+from edge_fgr.contract import Geometry
+from edge_fgr.errors import DeviceError, UsageError
 from edge_fgr.progress import say
-from edge_fgr_train.dataset import labels_of, read_list, scan
-from edge_fgr_train.loop import Split, train
+from edge_fgr_train.chain_run import Result, fit_run
+from edge_fgr_train.checkpoint import Run, load_network
+from edge_fgr_train.dataset import labels_of
+from edge_fgr_train.embedder import Embedder, open_embedder
+from edge_fgr_train.evaluate import logits_of
+from edge_fgr_train.loop import train
+from edge_fgr_train.mic import mic_labels, permutation_threshold
+from edge_fgr_train.parts import Split, split_of
 from edge_fgr_train.recipe import Recipe, load_recipe
+from edge_fgr_train.report import Report, write_report
+from edge_fgr_train.selection import parse_selection, scores_of
 
-__all__ = ["run", "split_of"]
+__all__ = ["run"]
+
+_MOST_FITTED = 512
+"""Images of the fit split that a network is judged on where nothing was kept apart."""
 
 
-def run(data: Path, output: Path, recipe_name: str, changes: Sequence[str], device: str) -> None:
+def run(
+    data: str,
+    output: Path,
+    recipe_name: str,
+    changes: Sequence[str],
+    device: str,
+    base: str = "",
+) -> None:
     """Train ``data`` by a recipe into the folder ``output``; resume what was interrupted.
+
+    Args:
+        data: a folder, an index or a public set; see ``edge_fgr_train.catalog``.
+        output: the run's folder.
+        recipe_name: a file, or the name of a shipped recipe.
+        changes: ``section.key=value`` items.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        base: what a chain stands on: a backbone's name, a run's folder or a model.
 
     Raises:
         EdgeFgrError: see the error tree; nothing half-written is left under a final name.
     """
+    processor = _device(device)
     recipe = load_recipe(recipe_name, changes)
-    split = split_of(data, recipe, recipe_name)
-    labels = labels_of(split.fit)
-    say(
-        f"{recipe.name}: {len(split.fit)} images of {len(labels)} classes to fit, "
-        f"{len(split.evaluate)} to evaluate, {len(split.calibration)} kept for calibration"
-    )
-    train(split, recipe, data, output, _device(device))
+    if recipe.chain is None:
+        if base:
+            raise UsageError("--model is for chains; add --head, or name model.backbone with --set")
+        split = split_of(data, recipe, recipe_name)
+        _say(recipe, split)
+        train(split, recipe, output, processor)
+        report = _of_network(output, recipe, split, processor)
+    else:
+        parse_selection(recipe.chain.select)
+        source, recipe = _base(recipe, base, changes, processor.type)
+        split = split_of(data, recipe, recipe_name)
+        _say(recipe, split)
+        report = _of_chain(fit_run(split, recipe, source, output), recipe, split)
+    say(f"{write_report(output, report)}: what was found, to look at")
     say(f"{output}: done; next: edge-fgr export {output} -o {recipe.name}.onnx")
 
 
-def split_of(data: Path, recipe: Recipe, recipe_name: str = "") -> Split:
-    """List the images of each part, as the recipe says.
-
-    Raises:
-        InputMissingError: a folder, the list, or a file of the list is missing.
-        UsageError: fewer than two classes, or a class whose images are all held out.
-    """
-    fit_folders, evaluated = _folders(data, recipe)
-    everything = scan(data, fit_folders)
-    held = _list(recipe.data.calibration, recipe_name) if recipe.data.calibration else frozenset()
-    evaluate = scan(data, (evaluated,)) if evaluated else []
-    known = {s.name: s for s in [*everything, *evaluate]}
-    if absent := sorted(held - set(known)):
-        raise InputMissingError(f"{data}: lacks {absent[0]}, which the calibration list names")
-    fit = [s for s in everything if s.name not in held]
-    if lost := set(labels_of(everything)) - set(labels_of(fit)):
-        raise UsageError(f"{data}: all images of {'/'.join(min(lost))} are held out")
-    if len(labels_of(fit)) < 2:
-        raise UsageError(f"{data}: at least two classes are needed")
-    if strange := set(labels_of(evaluate)) - set(labels_of(fit)):
-        raise UsageError(f"{data}: {'/'.join(min(strange))} is evaluated but never trained")
-    folders = [folder for folder in (*fit_folders, evaluated) if folder]
-    return Split(folders, fit, evaluate, [known[name] for name in sorted(held)])
+def _say(recipe: Recipe, split: Split) -> None:
+    say(
+        f"{recipe.name}: {len(split.fit)} images of {len(labels_of(split.fit))} classes to fit, "
+        f"{len(split.evaluate)} to evaluate, {len(split.calibration)} kept for calibration"
+    )
 
 
-def _folders(data: Path, recipe: Recipe) -> tuple[tuple[str, ...], str]:
-    """Return the subfolders to fit and the one to evaluate."""
-    if recipe.data.fit or not (data / "train").is_dir():
-        return recipe.data.fit, recipe.data.evaluate
-    found = "val" if (data / "val").is_dir() else ""
-    return ("train",), recipe.data.evaluate or found
+def _of_network(output: Path, recipe: Recipe, split: Split, device: torch.device) -> Report:
+    """Judge a trained network on what it was evaluated on, else on some of what it fitted."""
+    network, contract, _ = load_network(output)
+    judged, judged_by = split.evaluate, split.folders[-1] if split.folders else ""
+    if not judged:
+        step = -(-len(split.fit) // _MOST_FITTED)
+        judged, judged_by = split.fit[::step], "the images it was fitted on"
+    logits = logits_of(network.to(device), [s.path for s in judged], contract.geometry)
+    log = (output / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return Report(
+        recipe=recipe,
+        split=split,
+        labels=contract.labels,
+        judged=judged,
+        judged_by=judged_by,
+        logits=logits,
+        temperature=contract.temperature,
+        scores=np.empty(0),
+        kept=np.empty(0, bool),
+        epochs=[json.loads(line) for line in log],
+    )
 
 
-def _list(name: str, recipe_name: str) -> frozenset[str]:
-    beside = Path(recipe_name).parent / name
-    shipped = Path(str(files("edge_fgr_train") / "recipes" / name))
-    return read_list(beside if recipe_name and beside.exists() else shipped)
+def _of_chain(result: Result, recipe: Recipe, split: Split) -> Report:
+    labels = result.contract.labels
+    scores, kept = scores_of(result.fitted.pipeline["select"])
+    chance = None
+    if recipe.chain and recipe.chain.select.startswith("mic"):
+        classes = np.array([labels.index(sample.label) for sample in split.fit])
+        chance = permutation_threshold(lambda x: mic_labels(x, classes), len(classes), draws=1000)
+    return Report(
+        recipe=recipe,
+        split=split,
+        labels=labels,
+        judged=result.judged,
+        judged_by=result.judged_by,
+        logits=result.logits,
+        temperature=result.fitted.temperature,
+        scores=scores,
+        kept=kept,
+        chance=chance,
+        path=result.fitted.path,
+        c=result.fitted.c,
+    )
+
+
+def _base(
+    recipe: Recipe, base: str, changes: Sequence[str], device: str
+) -> tuple[Embedder, Recipe]:
+    """Return where embeddings come from, and the recipe with what that fixes."""
+    name = base or recipe.model.backbone
+    own: Geometry | None = recipe.geometry
+    if base and not any(change.startswith("geometry.") for change in changes):
+        own = None
+    source = open_embedder(name, geometry=own, device=device)
+    model = replace(recipe.model, dropout=0.0)
+    if source.kind == "run":
+        model = replace(Run.read(Path(source.origin)).recipe.model, dropout=0.0, l2=model.l2)
+    elif source.kind == "backbone":
+        model = replace(model, backbone=name)
+    return source, replace(recipe, model=model, geometry=source.geometry)
 
 
 def _device(name: str) -> torch.device:

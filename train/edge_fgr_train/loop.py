@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,59 +16,29 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from edge_fgr.contract import Contract, Provenance
+from edge_fgr.contract import Contract
 from edge_fgr.errors import ModelError, UsageError
 from edge_fgr.progress import Advance, progress, say
 from edge_fgr_train.augment import TrainingSet, mixer, seed_of
 from edge_fgr_train.checkpoint import Run, load_state, save_network, save_state
-from edge_fgr_train.dataset import Sample, digest_of
+from edge_fgr_train.dataset import labels_of
 from edge_fgr_train.evaluate import coarse_hits, logits_of, top1
 from edge_fgr_train.network import Network, build_network
+from edge_fgr_train.parts import Split, contract_of, run_of
 from edge_fgr_train.recipe import Optimise, Recipe
 
-__all__ = ["Split", "train"]
+__all__ = ["train"]
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """The images of a run; ``fit`` holds every class at least once.
-
-    ``folders`` are the subfolders of the data folder that the images stand in.
-    """
-
-    folders: Sequence[str]
-    fit: Sequence[Sample]
-    evaluate: Sequence[Sample]
-    calibration: Sequence[Sample]
-
-
-def train(split: Split, recipe: Recipe, data: Path, folder: Path, device: torch.device) -> Contract:
+def train(split: Split, recipe: Recipe, folder: Path, device: torch.device) -> Contract:
     """Train, writing the run's folder after every epoch; resume when it holds a state.
 
     Raises:
         UsageError: the folder holds a run with another recipe or other data.
         ModelError: the loss is no longer a number, or the state is damaged.
     """
-    labels = tuple(sorted({sample.label for sample in split.fit}))
-    run = Run(
-        recipe,
-        str(data.resolve()),
-        tuple(split.folders),
-        *(tuple(s.name for s in part) for part in (split.fit, split.evaluate, split.calibration)),
-    )
-    contract = Contract(
-        name=recipe.name,
-        version=recipe.version,
-        labels=labels,
-        geometry=recipe.geometry,
-        provenance=Provenance(
-            recipe=recipe.name,
-            data=f"{len(split.fit)} images, sha256:{digest_of(split.fit)}",
-            commit=_commit(),
-            licence=recipe.licence,
-            notes=recipe.notes,
-        ),
-    )
+    labels = labels_of(split.fit)
+    run, contract = run_of(split, recipe), contract_of(split, recipe)
     rules = recipe.optimise
     parts, optimiser = _start(recipe, len(labels), device)
     parts["soup"] = AveragedModel(parts["network"], use_buffers=True)
@@ -120,7 +88,9 @@ def _start(
     """Return a fresh network, its moving average, and an optimiser; equal at every call."""
     rules = recipe.optimise
     torch.manual_seed(seed_of(rules.seed))
-    network = build_network(recipe.model, classes, pretrained=True).to(device)
+    network = build_network(recipe.model, classes, pretrained=True, size=recipe.geometry.size).to(
+        device
+    )
     average = AveragedModel(network, multi_avg_fn=_moving(rules.ema), use_buffers=True)
     return {"network": network, "average": average}, _optimiser(network, rules)
 
@@ -207,13 +177,16 @@ def _optimiser(network: Network, rules: Optimise) -> torch.optim.Optimizer:
             )
     if rules.method == "sgd":
         return torch.optim.SGD(groups, lr=rules.lr, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=rules.lr)
+    kind = torch.optim.Adam if rules.method == "adam" else torch.optim.AdamW
+    return kind(groups, lr=rules.lr)
 
 
 def _schedule(optimiser: torch.optim.Optimizer, rules: Optimise, now: float) -> None:
-    """Set the rates at ``now`` (in epochs): linear warm-up, then a cosine to zero."""
+    """Set the rates at ``now`` (in epochs): linear warm-up, then what the recipe says."""
     if now < rules.warmup_epochs:
         share = (now + 0.01) / rules.warmup_epochs
+    elif rules.schedule == "constant":
+        share = 1.0
     else:
         rest = (now - rules.warmup_epochs) / max(rules.epochs - rules.warmup_epochs, 1e-9)
         share = 0.5 * (1 + math.cos(math.pi * rest))
@@ -227,14 +200,3 @@ def _has_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _commit() -> str:
-    """Return the commit of the training code, or an empty text outside a checkout."""
-    answer = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return answer.stdout.strip()

@@ -1,0 +1,153 @@
+"""Commands of the extras: their arguments stand here, their work in packages reached by name."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_fgr.errors import MissingExtraError, UsageError
+
+__all__ = ["add_to"]
+
+_DATA_HELP = "A folder (one that holds images is a class), a .csv index, or NAME:FOLDER."
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help=_DATA_HELP)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Form = Annotated[str, typer.Option("--format", help="table or json.")]
+
+_data = typer.Typer(
+    help="Look at labelled photographs before they are trained on (extra: train).",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    for command in (train, features, export):
+        app.command()(command)
+    app.add_typer(_data, name="data")
+
+
+def train(
+    data: Data,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="A .toml file or the name of a shipped recipe (default, or chain with --head).",
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, replaces the recipe's.")
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(help="svm or logreg: a classifier on embeddings instead of fine-tuning."),
+    ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(help="With --head, what is kept: none, pca:K, mic:K or lda:K."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("-m", "--model", help="With --head: a backbone's name, a run or a .onnx."),
+    ] = None,
+    l2: Annotated[
+        bool, typer.Option("--l2", help="With --head: embeddings scaled to length 1.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Train a network, or a classifier on embeddings, on labelled photographs (extra: train)."""
+    wanted = list(changes or [])
+    wanted += [f'chain.head="{head}"'] if head else []
+    wanted += [f'chain.select="{select}"'] if select else []
+    wanted += ["model.l2=true"] if l2 else []
+    chained = head is not None or select is not None
+    if (model or l2) and not chained and recipe is None:
+        raise UsageError("--model and --l2 are for chains; add --head svm or --head logreg")
+    name = recipe or ("chain" if chained else "default")
+    _heavy("train", "command").run(data, output, name, wanted, device, model or "")
+
+
+def features(
+    data: Data,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .npz file to write.")],
+    model: Annotated[
+        str,
+        typer.Option("-m", "--model", help="A backbone's name, a run's folder or a .onnx file."),
+    ] = "efficientnet_lite0",
+    device: Device = "auto",
+    cache: Annotated[
+        bool, typer.Option(help="Remember embeddings by the content of the image files.")
+    ] = True,
+) -> None:
+    """Write the embeddings of labelled photographs (extra: train)."""
+    _heavy("train", "features_command").run(data, model, output, device, cache)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, made by edge-fgr train.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The INT8 model to write (default: RUN/NAME.onnx)."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Where the run's images are now, if they were moved.")
+    ] = None,
+) -> None:
+    """Export a run as one INT8 ONNX file (and its fp32 twin), proven equal (extra: export)."""
+    _heavy("export", "command").run(run, output, data)
+
+
+@_data.command()
+def check(
+    data: Data,
+    form: Form = "table",
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Leaks, contradictions and unreadable files are an error."),
+    ] = False,
+) -> None:
+    """Count classes; find unreadable files, contradictions, near-duplicates and leaks."""
+    _heavy("train", "data_command").run_check(data, form, strict)
+
+
+@_data.command()
+def split(
+    data: Data,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .csv index to write.")],
+    shares: Annotated[
+        str, typer.Option(help="Splits and their shares.")
+    ] = "train=0.7,val=0.15,test=0.15",
+    seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
+) -> None:
+    """Write an index with stratified splits that keep near-duplicates together."""
+    _heavy("train", "data_command").run_split(data, output, shares, seed)
+
+
+_PACKAGES = {"train": "edge_fgr_train", "export": "edge_fgr_export"}
+
+
+def _heavy(extra: str, module: str) -> Any:
+    """Import a command of an extra, or say which install brings it."""
+    import signal
+
+    gc.enable()
+    # A stop in the middle runs the clean-up that an interrupt from the keyboard would.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return import_module(f"{_PACKAGES[extra]}.{module}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("edge_fgr"):
+            raise
+        raise MissingExtraError(
+            f"edge-fgr {sys.argv[1]}: the package {error.name} is missing; "
+            f"pip install 'edge-fgr[{extra}]'"
+        ) from None

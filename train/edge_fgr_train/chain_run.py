@@ -1,0 +1,167 @@
+"""A chain as a run: embeddings, cross-validation, one folded head, and the run's folder.
+
+The folder is that of a trained network, so that it is exported, quantised and stamped like one.
+On top of an exported model it holds a copy of that model instead of a network's weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edge_fgr.contract import Confidence, Contract
+from edge_fgr.errors import ModelError, UsageError
+from edge_fgr.files import atomic_write
+from edge_fgr.progress import say
+from edge_fgr_train.chain import Fitted, decisions, fit_chain, fold
+from edge_fgr_train.checkpoint import Run, load_network, save_head, save_network
+from edge_fgr_train.dataset import Sample, labels_of
+from edge_fgr_train.duplicates import groups_of
+from edge_fgr_train.embedder import Embedder
+from edge_fgr_train.evaluate import coarse_hits, top1
+from edge_fgr_train.features import embed
+from edge_fgr_train.network import Network, build_network
+from edge_fgr_train.parts import Split, contract_of, run_of
+from edge_fgr_train.recipe import Recipe
+
+__all__ = ["Result", "fit_run"]
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+_BASE = "base.onnx"
+_MAX_DIFFERENCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a chain run found.
+
+    Attributes:
+        fitted: the fitted parts.
+        judged: the images that are evaluated: those of the evaluation split; without one, what
+            cross-validation left out; without that, those to fit.
+        judged_by: which of these, in words.
+        logits: of the judged images ``(N, C)``, float32.
+        difference: largest difference between folded and scikit-learn's decision values.
+    """
+
+    contract: Contract
+    fitted: Fitted
+    judged: Sequence[Sample]
+    judged_by: str
+    logits: Floats
+    difference: float
+
+
+def fit_run(split: Split, recipe: Recipe, base: Embedder, folder: Path) -> Result:
+    """Fit the chain of ``recipe`` on embeddings of ``base`` and write the run's folder.
+
+    Raises:
+        UsageError: the folder holds another run, or the selection asks for too much.
+        ImageError: images cannot be read.
+        ModelError: the folded head does not repeat scikit-learn.
+    """
+    if recipe.chain is None:
+        raise UsageError(f"{recipe.name}: the recipe has no [chain]")
+    run = run_of(split, recipe)
+    if base.kind == "model":
+        run = replace(run, base=_BASE)
+    if (folder / "run.json").exists() and Run.read(folder) != run:
+        raise UsageError(f"{folder}: holds a run with another recipe or data; use a new folder")
+    labels = labels_of(split.fit)
+    place = {label: i for i, label in enumerate(labels)}
+    targets = [place[sample.label] for sample in split.fit]
+    everything = [*split.fit, *split.evaluate]
+    rows = embed(base, everything)
+    seen = _unit(rows) if recipe.model.l2 else rows.astype(np.float64)
+    count = len(split.fit)
+    fitted = fit_chain(seen[:count], targets, groups_of(split.fit), recipe.chain)
+    weight, bias = (part.astype(np.float32) for part in fold(fitted.pipeline))
+    logits = _head(rows, weight, bias, l2=recipe.model.l2)
+    difference = _compare(logits, decisions(fitted.pipeline, seen))
+    judged, judged_by, of_judged = _judged(split, fitted, logits)
+    contract = contract_of(split, recipe, Confidence(fitted.temperature))
+    row = _row(fitted, of_judged, [place[s.label] for s in judged], labels, difference)
+    run.write(folder)
+    if base.kind == "model":
+        atomic_write(folder / _BASE, Path(base.origin).read_bytes())
+        save_head(folder, weight, bias, contract)
+    else:
+        network = _network(base, recipe, len(labels))
+        with torch.no_grad():
+            network.head.weight.copy_(torch.from_numpy(weight))
+            network.head.bias.copy_(torch.from_numpy(bias))
+        save_network(folder, network, contract)
+    atomic_write(folder / "log.jsonl", json.dumps(row) + "\n")
+    say(json.dumps(row))
+    return Result(contract, fitted, judged, judged_by, of_judged, difference)
+
+
+def _network(base: Embedder, recipe: Recipe, classes: int) -> Network:
+    """Return the network that the embeddings came from, with a fresh head."""
+    network = build_network(
+        recipe.model, classes, pretrained=base.kind == "backbone", size=recipe.geometry.size
+    )
+    if base.kind == "run":
+        trained, _, _ = load_network(Path(base.origin))
+        network.backbone.load_state_dict(trained.backbone.state_dict())
+    return network
+
+
+def _judged(split: Split, fitted: Fitted, logits: Floats) -> tuple[Sequence[Sample], str, Floats]:
+    if split.evaluate:
+        return split.evaluate, split.folders[-1], logits[len(split.fit) :]
+    if len(fitted.left_out):
+        chosen = [split.fit[i] for i in fitted.left_out]
+        return chosen, "cross-validation", fitted.logits.astype(np.float32)
+    return split.fit, "the images it was fitted on", logits
+
+
+def _unit(rows: Floats) -> Doubles:
+    length = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    result: Doubles = rows / np.maximum(length, 1e-12)
+    return result
+
+
+def _head(rows: Floats, weight: Floats, bias: Floats, *, l2: bool) -> Floats:
+    """Return the logits as the graph computes them: in float32."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True) if l2 else np.float32(1)
+    logits: Floats = (rows / np.maximum(length, np.float32(1e-12))) @ weight.T + bias
+    return logits
+
+
+def _compare(folded: Floats, exact: Doubles) -> float:
+    """Return the largest difference of decision values.
+
+    Raises:
+        ModelError: it is above 1e-4, or a label differs.
+    """
+    difference = float(np.abs(folded - exact).max())
+    if difference > _MAX_DIFFERENCE or (folded.argmax(1) != exact.argmax(1)).any():
+        raise ModelError(
+            f"the folded head differs from scikit-learn by {difference:.2g}; features that hardly "
+            "vary are the usual cause: keep fewer (--select), or regularise more (chain.c)"
+        )
+    return difference
+
+
+def _row(
+    fitted: Fitted, logits: Floats, targets: Sequence[int], labels: Sequence[tuple[str, ...]],
+    difference: float,
+) -> dict[str, float]:  # fmt: skip
+    best = max((point.top1 for point in fitted.path), default=float("nan"))
+    return {
+        "c": fitted.c,
+        "cv_top1": best,
+        "top1": round(top1(logits, targets), 4),
+        "coarse": round(float(coarse_hits(logits, targets, labels, fitted.temperature).mean()), 4),
+        "temperature": fitted.temperature,
+        "difference": difference,
+    }

@@ -1,0 +1,297 @@
+"""What a training run found, as one HTML file that opens anywhere, without a network.
+
+Names of classes and files are the user's own: they enter the page only through the template, which
+escapes them, and never a plot.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+from edge_fgr.contract import Geometry, Label
+from edge_fgr.decision import probabilities, roll_up
+from edge_fgr.errors import EdgeFgrError
+from edge_fgr.files import atomic_write
+from edge_fgr.image import load
+from edge_fgr_train import plots
+from edge_fgr_train.chain import Point
+from edge_fgr_train.dataset import Sample
+from edge_fgr_train.evaluate import coarse_hits
+from edge_fgr_train.parts import Split
+from edge_fgr_train.recipe import Recipe
+from edge_fgr_train.selection import parse_selection
+
+__all__ = ["Report", "write_report"]
+
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+_FITTED = "the images it was fitted on"
+_DEPTH = 2
+"""Path elements of a coarse class."""
+
+_PAIRS, _TOP = 12, 20
+_TRIED = 5
+"""Images of a pair that are tried, until one can be read."""
+
+_THUMBNAIL = 192
+"""Side in pixels."""
+
+_LONGEST = 160
+"""Letters of a name that are kept; the page's style cuts to what fits."""
+
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks that turn the direction of what follows: a name could change the words beside it."""
+
+_MOST_LABELS = 48
+"""With more classes, the rows of a matrix are too low for labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is shown of a run.
+
+    Attributes:
+        labels: class i of the logits.
+        judged: images that the logits are of; at least one.
+        judged_by: ``val``, ``cross-validation`` or ``the images it was fitted on``.
+        logits: float32 ``(N, C)``.
+        temperature: divisor of the logits before the softmax.
+        scores: float64 ``(F,)``: for ``mic`` of every feature; for ``pca`` and ``lda`` the share of
+            the variance of each component; may be empty.
+        kept: bool ``(F,)``.
+        chance: for ``mic`` the score that independent features reach in 5 % of cases.
+        path: what cross-validation measured; empty for networks.
+        c: the strength that was chosen.
+        epochs: rows of a network's ``log.jsonl``; empty for chains.
+    """
+
+    recipe: Recipe
+    split: Split
+    labels: Sequence[Label]
+    judged: Sequence[Sample]
+    judged_by: str
+    logits: npt.NDArray[np.float32]
+    temperature: float
+    scores: Doubles
+    kept: npt.NDArray[np.bool_]
+    chance: float | None = None
+    path: Sequence[Point] = ()
+    c: float | None = None
+    epochs: Sequence[Mapping[str, float]] = ()
+
+
+def write_report(folder: Path, report: Report) -> Path:
+    """Write ``report.html`` into the run's folder and return its path.
+
+    Equal reports of equal images give equal bytes.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    place = {label: i for i, label in enumerate(report.labels)}
+    truth = np.array([place[sample.label] for sample in report.judged], np.intp)
+    to_fit = np.bincount([place[s.label] for s in report.split.fit], minlength=len(place))
+    counts = _confusion(truth, report.logits.argmax(1), len(place))
+    by_size = np.argsort(to_fit, kind="stable")
+    page = {
+        "report": report,
+        "recipe": report.recipe,
+        "split": report.split,
+        "seen": report.judged_by == _FITTED,
+        "figures": _figures(report, truth, counts),
+        "to_fit": to_fit.tolist(),
+        "median": float(np.median(to_fit)),
+        "fewest": by_size[:3].tolist(),
+        "most": by_size[::-1][:3].tolist(),
+        "size_plot": plots.size_plot(to_fit),
+        "features": _features(report),
+        "path_plot": plots.path_plot(report.path, report.c) if report.path else "",
+        "epoch_plots": plots.epoch_plots(report.epochs),
+        "matrices": _matrices(report, truth, counts),
+        "pairs": _pairs(report, truth, counts),
+        "classes": _classes(counts),
+    }
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["clean"] = _clean
+    source = files("edge_fgr_train") / "templates" / "report.html"
+    template = environment.from_string(source.read_text(encoding="utf-8"))
+    path = folder / "report.html"
+    atomic_write(path, template.render(page))
+    return path
+
+
+def _figures(report: Report, truth: Ints, counts: Ints) -> dict[str, Any]:
+    hits, total, of_class = int(counts.trace()), len(truth), counts.sum(1)
+    recalls = counts.diagonal()[of_class > 0] / of_class[of_class > 0]
+    figures = {
+        "top1": hits / total,
+        "interval": _wilson(hits, total),
+        "recall": float(recalls.mean()),
+        "judged_classes": len(recalls),
+        "coarse": None,
+    }
+    if _has_coarse(report.labels):
+        right = coarse_hits(report.logits, truth.tolist(), report.labels, report.temperature)
+        figures["coarse"] = float(right.mean())
+        figures["coarse_interval"] = _wilson(int(right.sum()), total)
+    return figures
+
+
+def _wilson(hits: int, total: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a share (Wilson 1927)."""
+    share, z2 = hits / total, 1.959964**2 / total
+    half = math.sqrt(z2 * share * (1 - share) + z2 * z2 / 4)
+    low, high = share + z2 / 2 - half, share + z2 / 2 + half
+    return max(0.0, low / (1 + z2)), min(1.0, high / (1 + z2))
+
+
+def _features(report: Report) -> dict[str, Any] | None:
+    """Return what the section on chosen features shows; None where nothing was chosen."""
+    scores, kept = report.scores, report.kept
+    if report.recipe.chain is None or not len(scores):
+        return None
+    kind = parse_selection(report.recipe.chain.select).kind
+    best = np.argsort(-scores, kind="stable")[:_TOP].tolist()
+    top = [(i, float(scores[i]), bool(kept[i])) for i in best]
+    facts = {"kind": kind, "count": len(scores), "sum": float(scores.sum()), "top": top}
+    if kind != "mic":
+        return facts | {"plot": plots.share_plot(scores, cumulative=kind == "pca")}
+    return facts | {
+        "plot": plots.score_plot(scores, kept, report.chance),
+        "kept": int(kept.sum()),
+        "lowest": float(scores[kept].min(initial=1)),
+        "above": 0 if report.chance is None else int((scores > report.chance).sum()),
+    }
+
+
+def _confusion(truth: Ints, answer: Ints, classes: int) -> Ints:
+    """Count ``(C, C)`` images: rows are true classes, columns are answers."""
+    return np.bincount(truth * classes + answer, minlength=classes**2).reshape(classes, classes)
+
+
+def _has_coarse(labels: Sequence[Label]) -> bool:
+    return 1 < len({label[:_DEPTH] for label in labels}) < len(labels)
+
+
+def _matrices(report: Report, truth: Ints, counts: Ints) -> list[dict[str, Any]]:
+    if not _has_coarse(report.labels):
+        return [_matrix(counts, report.labels, "classes")]
+    shares = probabilities(report.logits, report.temperature)
+    coarse, summed = roll_up(shares, report.labels, _DEPTH)
+    above = np.array([coarse.index(label[:_DEPTH]) for label in report.labels])
+    rolled = _confusion(above[truth], summed.argmax(1), len(coarse))
+    return [_matrix(rolled, coarse, "coarse classes"), _matrix(counts, report.labels, "classes")]
+
+
+def _matrix(counts: Ints, labels: Sequence[Label], what: str) -> dict[str, Any]:
+    """Return a heat map and its labels: of each class, or of groups where there are many."""
+    n = len(labels)
+    bounds = [
+        [i for i in range(1, n) if labels[i][:depth] != labels[i - 1][:depth]]
+        for depth in (1, _DEPTH)
+    ]
+    thick, thin = ([] if len(cuts) == n - 1 else cuts for cuts in bounds)  # a line at each: a grid
+    strips = [(label, i, i + 1) for i, label in enumerate(labels)]
+    if n > _MOST_LABELS:
+        groups = zip([0, *thick], [*thick, n], strict=True)
+        strips = [(labels[a][:1], a, b) for a, b in groups if thick and b - a >= n / 20]
+    cells = [
+        (row, column, int(counts[row, column])) for row, column in np.argwhere(counts).tolist()
+    ]
+    title = f"Confusion matrix of {n} {what}"
+    return {
+        "title": title,
+        "n": n,
+        "grouped": n > _MOST_LABELS,
+        "svg": plots.heat_map(counts, thin=thin, thick=thick, label=title),
+        "strips": strips,
+        "side": max(160, min(680, 40 * n)),
+        "data": {"names": [" / ".join(map(_clean, label)) for label in labels], "cells": cells},
+    }
+
+
+def _pairs(report: Report, truth: Ints, counts: Ints) -> list[dict[str, Any]]:
+    """Return the most frequent mistakes, each with a picture of it and of what it was taken for."""
+    shares = probabilities(report.logits, report.temperature)
+    answer, of_class = report.logits.argmax(1), counts.sum(1)
+    found = [
+        (-int(counts[t, p]), int(of_class[t]), t, p)
+        for t, p in np.argwhere(counts).tolist()
+        if t != p
+    ]
+    pairs = []
+    for count, of, t, p in sorted(found)[:_PAIRS]:  # of equal counts, the larger share first
+        rows = np.flatnonzero((truth == t) & (answer == p))
+        surest = rows[np.argsort(-shares[rows, p], kind="stable")]
+        known = [sample for sample in report.split.fit if sample.label == report.labels[p]]
+        middle = len(known) // 2
+        pair = {
+            "true": report.labels[t],
+            "answer": report.labels[p],
+            "count": -count,
+            "of": of,
+            "sure": float(shares[rows, p].mean()),
+            "mistake": _picture([report.judged[i] for i in surest], report.recipe.geometry),
+            "typical": _picture([*known[middle:], *known[:middle]], report.recipe.geometry),
+        }
+        pairs.append(pair)
+    return pairs
+
+
+def _picture(samples: Sequence[Sample], geometry: Geometry) -> dict[str, str] | None:
+    """Return the first image that can be read, as the network sees it; None if there is none."""
+    for sample in samples[:_TRIED]:
+        try:
+            picture = Image.fromarray(load(sample.path, geometry))
+        except EdgeFgrError:
+            continue
+        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=82, optimize=True)
+        encoded = base64.b64encode(buffer.getvalue()).decode()
+        return {"data": f"data:image/jpeg;base64,{encoded}", "name": sample.name}
+    return None
+
+
+def _classes(counts: Ints) -> list[dict[str, Any]]:
+    """Return a row per class, lowest recall first; those without judged images come last."""
+    rows = []
+    for i, of in enumerate(counts.sum(1).tolist()):
+        right, answers = int(counts[i, i]), int(counts[:, i].sum())
+        others = counts[i].copy()
+        others[i] = 0
+        rows.append(
+            {
+                "i": i,
+                "judged": of,
+                "recall": right / of if of else None,
+                "precision": right / answers if answers else None,
+                "wrong": int(others.argmax()) if others.any() else None,
+                "times": int(others.max()),
+            }
+        )
+    return sorted(rows, key=lambda row: (not row["judged"], row["recall"], -row["judged"]))
+
+
+def _clean(text: str) -> str:
+    """Return a name on one line, without what no font shows and what turns the order of letters."""
+    gone = ("Cc", "Cs", "Zl", "Zp")
+    line = "".join(" " if unicodedata.category(c) in gone or c in _TURNS else c for c in text)
+    line = " ".join(line.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
