@@ -5,43 +5,40 @@ Nothing stands under its final name before it was compared on image files.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper
 
 from edge_fgr.contract import METADATA_KEY, Confidence, Contract
-from edge_fgr.errors import InputMissingError, ModelError, UsageError
+from edge_fgr.errors import ModelError, UsageError
 from edge_fgr.files import atomic_path
 from edge_fgr.model import open_model
 from edge_fgr.progress import say
 from edge_fgr_export.graph import from_network
-from edge_fgr_export.parity import Comparison, compare, fit_temperature, logits_of
-from edge_fgr_export.quantise import groups_of, kernels_of, quantise
+from edge_fgr_export.images import RANGE_IMAGES, Images, images_of
+from edge_fgr_export.parity import LinearHead, check_int8, check_twin, embeddings_of, logits_of
+from edge_fgr_export.quantise import groups_of, head_kernel, kernels_of, quantise
 from edge_fgr_export.ranges import collect
-from edge_fgr_train.checkpoint import Run, load_network
-from edge_fgr_train.dataset import class_of
+from edge_fgr_export.rehead import rehead
+from edge_fgr_train.checkpoint import Run, load_head, load_network
 from edge_fgr_train.evaluate import logits_of as torch_logits_of
+from edge_fgr_train.temperature import fit_temperature
 
 __all__ = ["RANGE_IMAGES", "fp32_path", "run", "stamp"]
 
-RANGE_IMAGES = 256
-"""How many training images the activation ranges come from, spread evenly over the classes."""
-
-_MAX_LOGIT_DIFFERENCE = 1e-3
-_MIN_AGREEMENT = 0.95
+Floats = npt.NDArray[np.float32]
 
 
-def run(folder: Path, output: Path, data: Path | None) -> None:
+def run(folder: Path, output: Path | None, data: str | None) -> None:
     """Export a run as INT8 ``output`` and its fp32 twin beside it.
 
     Args:
         folder: the run.
-        output: the INT8 model; ``x.onnx`` has the twin ``x.fp32.onnx``.
+        output: the INT8 model; ``x.onnx`` has the twin ``x.fp32.onnx``. None: in the run's folder.
         data: where the run's images are now; by default where they were.
 
     Raises:
@@ -49,54 +46,85 @@ def run(folder: Path, output: Path, data: Path | None) -> None:
         ModelError: the graph cannot be quantised, or does not agree with the network.
         OutputError: a file could not be written; an older one stays untouched.
     """
+    made = Run.read(folder)
+    output = output or folder / f"{made.recipe.name}.onnx"
     if output.suffix != ".onnx":
         raise UsageError(f"{output}: the model's name must end in .onnx")
-    network, contract, made = load_network(folder)
-    root = data or Path(made.data)
-    held = made.calibration or made.evaluate
-    judged, judged_by = (held, "calibration") if held else (made.fit, "fit")
-    paths = _paths(root, judged)
-    index = {label: i for i, label in enumerate(contract.labels)}
-    targets = [index[class_of(name, made.splits)] for name in judged]
+    images = images_of(made, data)
+    if made.base:
+        _new_head(folder, made, output, images)
+    else:
+        _network(folder, made, output, images)
 
+
+def _network(folder: Path, made: Run, output: Path, images: Images) -> None:
+    network, contract, _ = load_network(folder)
     say("fp32: exporting")
     fp32 = from_network(network, contract.geometry.size)
-    reference = torch_logits_of(network, paths, contract.geometry)
+    reference = torch_logits_of(network, images.paths, contract.geometry)
     with atomic_path(fp32_path(output)) as beside:
         beside.write_bytes(stamp(fp32, replace(contract, target="fp32")))
-        fp32_logits = logits_of(open_model(beside, device="cpu"), paths, contract.geometry)
-        same = compare(reference, fp32_logits, targets)
-        say(same.line("torch", "fp32"))
-        if same.largest > _MAX_LOGIT_DIFFERENCE:
-            raise ModelError(f"{output}: fp32 differs from the network by {same.largest:.2g}")
-
-    say(f"int8: ranges from {min(RANGE_IMAGES, len(made.fit))} training images")
-    groups = groups_of(fp32)
-    chosen = _spread(made.fit, made, RANGE_IMAGES)
-    seen = collect(fp32, groups, _paths(root, chosen), contract.geometry, kernels_of(fp32))
+        logits = logits_of(open_model(beside, device="cpu"), images.paths, contract.geometry)
+        top1 = check_twin(output, reference, logits, images.targets(contract))
+    say(f"int8: ranges from {len(images.ranges)} training images")
+    groups, kernels, head = groups_of(fp32), [*kernels_of(fp32)], None
+    if made.recipe.chain is not None:  # its classifier did not shape the embedding: many near-ties
+        kernels.append(head_kernel(fp32))
+        weight, bias, _ = load_head(folder)
+        head = LinearHead(weight, bias, made.recipe.model.l2)
+    seen = collect(fp32, groups, images.range_paths, contract.geometry, kernels)
     int8 = quantise(fp32, groups, seen)
+    contract = replace(contract, target="portable")
+    _write(output, int8, contract, images, logits, head, {"torch_top1": top1})
+    say(f"{output}: done ({output.stat().st_size / 1e6:.2f} MB); fp32: {fp32_path(output)}")
+
+
+def _new_head(folder: Path, made: Run, output: Path, images: Images) -> None:
+    """A chain on an exported model: its graph with another head."""
+    weight, bias, contract = load_head(folder)
+    path = folder / made.base
+    base = open_model(path, device="cpu")
+    head = LinearHead(weight, bias, made.recipe.model.l2)
+    say(f"{base.id.name}: a new head on its {base.contract.target} graph")
+    typical = head.seen(embeddings_of(base, images.range_paths, contract.geometry))
+    model = rehead(onnx.load(path), weight, bias, l2=head.l2, rows=typical)
+    contract = replace(contract, target=base.contract.target)
+    exact = head(embeddings_of(base, images.paths, contract.geometry))
+    _write(output, model, contract, images, exact, head, {})
+    say(f"{output}: done ({output.stat().st_size / 1e6:.2f} MB)")
+
+
+def _write(
+    output: Path,
+    model: onnx.ModelProto,
+    contract: Contract,
+    images: Images,
+    reference: Floats,
+    head: LinearHead | None,
+    metrics: dict[str, float],
+) -> None:
+    """Compare, fit the confidence on the graph itself, stamp, and give the file its name."""
+    targets, geometry = images.targets(contract), contract.geometry
     with atomic_path(output) as beside:
-        beside.write_bytes(stamp(int8, contract))
-        int8_logits = logits_of(open_model(beside, device="cpu"), paths, contract.geometry)
-        result = compare(fp32_logits, int8_logits, targets)
-        say(result.line("fp32", "int8"))
-        if result.agreement < _MIN_AGREEMENT:
-            raise ModelError(
-                f"{output}: INT8 agrees with fp32 on only {result.agreement:.1%} of the images; "
-                "train longer, or deploy the fp32 file"
-            )
-        confidence = Confidence(fit_temperature(int8_logits, targets)) if held else None
+        beside.write_bytes(stamp(model, contract))
+        opened = open_model(beside, device="cpu")
+        logits = logits_of(opened, images.paths, geometry)
+        exact = head(embeddings_of(opened, images.paths, geometry)) if head else None
+        metrics |= check_int8(output, reference, logits, targets, exact)
+        # What a chain found by cross-validation stands where no image was kept out.
+        confidence = contract.confidence
+        if images.held:
+            confidence = Confidence(fit_temperature(logits, targets))
+        rounded = {name: round(value, 4) for name, value in metrics.items()}
         final = replace(
             contract,
-            target="portable",
             confidence=confidence,
-            provenance=replace(contract.provenance, metrics={judged_by: _metrics(same, result)}),
+            provenance=replace(contract.provenance, metrics={images.judged_by: rounded}),
         )
-        beside.write_bytes(stamp(int8, final))
-        again = logits_of(open_model(beside, device="cpu"), paths[:8], contract.geometry)
-        if not np.array_equal(again, int8_logits[:8]):
+        beside.write_bytes(stamp(model, final))
+        again = logits_of(open_model(beside, device="cpu"), images.paths[:8], geometry)
+        if not np.array_equal(again, logits[:8]):
             raise ModelError(f"{output}: the stamped model does not repeat its own logits")
-    say(f"{output}: done ({output.stat().st_size / 1e6:.2f} MB); fp32: {fp32_path(output)}")
 
 
 def stamp(model: onnx.ModelProto, contract: Contract) -> bytes:
@@ -110,36 +138,3 @@ def stamp(model: onnx.ModelProto, contract: Contract) -> bytes:
 def fp32_path(output: Path) -> Path:
     """Return where the fp32 twin of an INT8 model stands."""
     return output.with_suffix(".fp32.onnx")
-
-
-def _metrics(same: Comparison, result: Comparison) -> dict[str, float]:
-    return {
-        "images": float(result.images),
-        "torch_top1": round(same.reference_top1, 4),
-        "fp32_top1": round(result.reference_top1, 4),
-        "int8_top1": round(result.candidate_top1, 4),
-        "agreement": round(result.agreement, 4),
-    }
-
-
-def _paths(root: Path, names: Sequence[str]) -> list[Path]:
-    paths = [root / name for name in names]
-    for path in paths:
-        if not path.exists():
-            raise InputMissingError(
-                f"{path}: an image of the run is gone; say with --data where the images are"
-            )
-    return paths
-
-
-def _spread(names: Sequence[str], made: Run, count: int) -> list[str]:
-    """Take one image of each class in turn until there are ``count``."""
-    classes: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for name in sorted(names):
-        classes[class_of(name, made.splits)].append(name)
-    turns = sorted(
-        (place, label, name)
-        for label, members in classes.items()
-        for place, name in enumerate(members)
-    )
-    return sorted(name for _, _, name in turns[:count])

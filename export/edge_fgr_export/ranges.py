@@ -22,7 +22,10 @@ from edge_fgr.image import load
 from edge_fgr.parallel import ordered_map
 from edge_fgr.progress import progress
 
-__all__ = ["Range", "Statistics", "batches", "collect", "least_error"]
+__all__ = ["Kernel", "Range", "Statistics", "batches", "collect", "least_error"]
+
+Kernel = tuple[str, tuple[int, ...]]
+"""A tensor and the size (kh, kw) of the kernel that reads it; () for rows ``(N, D)``."""
 
 Range = tuple[float, float]
 """The lowest and highest value that 8 bits stand for; it holds 0."""
@@ -42,14 +45,13 @@ class Statistics:
 
     Attributes:
         ranges: of each group of tensors.
-        means: of each tensor per channel, ``(C,)``.
-        covariances: of what a kernel sees of each tensor asked for, ``(K, K)`` over
-            (kh, kw, channel).
+        means: of each tensor per channel, ``(C,)``; of rows ``(N, D)`` per element, ``(D,)``.
+        covariances: of what each kernel sees, ``(K, K)`` over (kh, kw, channel).
     """
 
     ranges: Mapping[str, Range]
     means: Mapping[str, Floats]
-    covariances: Mapping[str, Floats]
+    covariances: Mapping[Kernel, Floats]
 
 
 def collect(
@@ -57,7 +59,7 @@ def collect(
     groups: Mapping[str, str],
     paths: Sequence[Path],
     geometry: Geometry,
-    kernels: Mapping[str, tuple[int, int]],
+    kernels: Sequence[Kernel],
 ) -> Statistics:
     """Watch the tensors of the fp32 graph over image files.
 
@@ -66,21 +68,23 @@ def collect(
         groups: group of each tensor to watch; tensors of one group share a range.
         paths: image files, read through ``edge_fgr.image``.
         geometry: the model's rules from file to pixels.
-        kernels: size of the kernel that reads each tensor whose covariances are wanted.
+        kernels: those whose covariances are wanted.
     """
-    names = list(dict.fromkeys([*groups, *kernels]))
+    weighed = [n.input[0] for n in model.graph.node if n.op_type in ("Conv", "Gemm")]
+    names = list(dict.fromkeys([*groups, *weighed]))
     session = _watching(model, names)
     low: dict[str, float] = dict.fromkeys(groups.values(), 0.0)
     high: dict[str, float] = dict.fromkeys(groups.values(), 0.0)
     counts = {group: np.zeros(_BINS) for group in low}
     sums: dict[str, Floats] = {}
-    moments = {name: _Moments(kernel) for name, kernel in kernels.items()}
+    moments = {kernel: _Moments(kernel[1]) for kernel in kernels}
     with progress(2 * len(paths), "ranges") as advance:
         for pixels in batches(paths, geometry):
             for name, values in zip(names, session.run(names, {"pixels": pixels}), strict=True):
-                sums[name] = sums.get(name, 0.0) + values.mean(axis=(2, 3), dtype=float).sum(axis=0)
-                if name in moments:
-                    moments[name].add(values)
+                sums[name] = sums.get(name, 0.0) + _channels(values).sum(axis=0)
+                for (tensor, _), found in moments.items():
+                    if tensor == name:
+                        found.add(values)
                 if name in groups:
                     group = groups[name]
                     low[group] = min(low[group], float(values.min()))
@@ -96,30 +100,42 @@ def collect(
     return Statistics(
         {group: least_error(counts[group], low[group], high[group]) for group in low},
         {name: total / len(paths) for name, total in sums.items()},
-        {name: found.covariance() for name, found in moments.items()},
+        {kernel: found.covariance() for kernel, found in moments.items()},
     )
+
+
+def _channels(values: npt.NDArray[np.float32]) -> Floats:
+    """Return the mean over positions of ``(N, C, h, w)``, and rows ``(N, D)`` as they are."""
+    means: Floats = values.mean(axis=tuple(range(2, values.ndim)), dtype=float)
+    return means
 
 
 class _Moments:
     """Running second moments of what a kernel sees at evenly spaced positions of each batch."""
 
-    def __init__(self, kernel: tuple[int, int]) -> None:
+    def __init__(self, kernel: tuple[int, ...]) -> None:
         self._kernel = kernel
         self._count = 0
         self._sum: Any = 0.0
         self._products: Any = 0.0
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
-        """Take in a tensor ``(N, C, h, w)``."""
+        """Take in a tensor ``(N, C, h, w)``; one below the kernel's size is padded with zeros."""
+        rows = values if values.ndim == 2 else self._rows(values)
+        self._count += len(rows)
+        self._sum = self._sum + rows.sum(axis=0, dtype=float)
+        self._products = self._products + rows.T @ rows
+
+    def _rows(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        short = [max(0, k - side) for k, side in zip(self._kernel, values.shape[2:], strict=True)]
+        if any(short):
+            values = np.pad(values, [(0, 0), (0, 0), *((n // 2, n - n // 2) for n in short)])
         windows = np.lib.stride_tricks.sliding_window_view(values, self._kernel, axis=(2, 3))
         places = values.shape[0] * windows.shape[2] * windows.shape[3]
         step = max(1, round((places / _POSITIONS) ** 0.5))
         sparse = windows[:, :, ::step, ::step]  # (N, C, h', w', kh, kw)
         width = values.shape[1] * self._kernel[0] * self._kernel[1]
-        rows = sparse.transpose(0, 2, 3, 4, 5, 1).reshape(-1, width)
-        self._count += len(rows)
-        self._sum = self._sum + rows.sum(axis=0, dtype=float)
-        self._products = self._products + rows.T @ rows
+        return sparse.transpose(0, 2, 3, 4, 5, 1).reshape(-1, width)
 
     def covariance(self) -> Floats:
         """Return ``(K, K)`` over (kh, kw, channel)."""

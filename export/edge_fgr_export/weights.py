@@ -64,16 +64,17 @@ def quantise_weights(
     rows = weights.reshape(len(weights), -1)[:, order].astype(np.float64)  # (M, K)
     largest = np.maximum(np.abs(rows).max(axis=1), 1e-12)
     joint = None if covariance is None else _damped(covariance)
+    factor = None if joint is None else np.linalg.cholesky(np.linalg.inv(joint)).T
     best_values = np.zeros(rows.shape, np.int8)
     best_scales = np.zeros(len(rows), np.float32)
     best_costs = np.full(len(rows), np.inf)
     for level in _LEVELS if pair_safe else _LEVELS[:1]:
         scales = np.maximum(largest / level, least_scales).astype(np.float32)
         exact = rows / scales[:, None].astype(np.float64)
-        if joint is None:
+        if factor is None:
             values = _round_alone(exact, pair_safe=pair_safe)
         else:
-            values = _round_jointly(exact, joint, pair_safe=pair_safe)
+            values = _round_jointly(exact, factor, pair_safe=pair_safe)
         errors = (values - exact) * scales[:, None]
         costs = ((errors if joint is None else errors @ joint) * errors).sum(axis=1)
         better = costs < best_costs
@@ -114,15 +115,14 @@ def _round_alone(exact: Doubles, *, pair_safe: bool) -> Int8:
     return values.astype(np.int8)
 
 
-def _round_jointly(exact: Doubles, covariance: Doubles, *, pair_safe: bool) -> Int8:
+def _round_jointly(exact: Doubles, factor: Doubles, *, pair_safe: bool) -> Int8:
     """Round column by column with error feedback (GPTQ: Frantar et al. 2022, section 3.2).
 
     A column's error is spread over the later columns so that the output's variance changes least.
-    What lowering a pair costs is an error like any other.
+    What lowering a pair costs is an error like any other. ``factor`` is the upper triangle with
+    factor.T @ factor the inverse of the covariance.
     """
     count = exact.shape[1]
-    # Upper triangle with inverse = factor.T @ factor.
-    factor = np.linalg.cholesky(np.linalg.inv(covariance)).T
     exact = exact.copy()
     values = np.zeros(exact.shape)
     for start in range(0, count, _BLOCK):  # later blocks are updated at once: one large product

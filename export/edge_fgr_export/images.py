@@ -1,0 +1,95 @@
+"""The images of a run: those that INT8 is judged on, and those that its ranges come from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_fgr.contract import Contract, Label
+from edge_fgr.errors import InputMissingError
+from edge_fgr_train.catalog import open_dataset
+from edge_fgr_train.checkpoint import Run
+from edge_fgr_train.dataset import Sample
+
+__all__ = ["RANGE_IMAGES", "Images", "images_of"]
+
+RANGE_IMAGES = 256
+"""How many training images the activation ranges come from, spread evenly over the classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Which images serve for what.
+
+    Attributes:
+        judged: models are compared on these.
+        judged_by: what they were to the run: ``calibration``, its evaluation split, or ``fit``.
+        held: whether they were kept out of training.
+        ranges: images of the fit split, for ranges and covariances.
+    """
+
+    judged: Sequence[Sample]
+    judged_by: str
+    held: bool
+    ranges: Sequence[Sample]
+
+    @property
+    def paths(self) -> list[Path]:
+        """Files of the judged ones."""
+        return [sample.path for sample in self.judged]
+
+    @property
+    def range_paths(self) -> list[Path]:
+        """Files that ranges come from."""
+        return [sample.path for sample in self.ranges]
+
+    def targets(self, contract: Contract) -> list[int]:
+        """Return the classes of the judged ones as numbers of ``contract``."""
+        place = {label: i for i, label in enumerate(contract.labels)}
+        return [place[sample.label] for sample in self.judged]
+
+
+def images_of(made: Run, data: str | None) -> Images:
+    """Find the images of a run.
+
+    Args:
+        made: the run.
+        data: where its data set is now; None: where it was.
+
+    Raises:
+        InputMissingError: the data set or an image of it is gone.
+    """
+    try:
+        dataset = open_dataset(data or made.data, made.splits)
+    except InputMissingError as error:
+        raise InputMissingError(f"{error}; or say with --data where the images are") from None
+    known = {sample.name: sample for sample in dataset.samples}
+    names = (*made.fit, *made.evaluate, *made.calibration)
+    if gone := [name for name in names if name not in known]:
+        raise InputMissingError(
+            f"{dataset.origin}: lacks {gone[0]}, an image of the run; "
+            "say with --data where the images are"
+        )
+    held = made.calibration or made.evaluate
+    judged_by = "calibration" if made.calibration else made.splits[-1] if held else "fit"
+    return Images(
+        [known[name] for name in held or made.fit],
+        judged_by,
+        bool(held),
+        _spread([known[name] for name in made.fit], RANGE_IMAGES),
+    )
+
+
+def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Take one image of each class in turn until there are ``count``."""
+    classes: dict[Label, list[Sample]] = defaultdict(list)
+    for sample in sorted(samples):
+        classes[sample.label].append(sample)
+    turns = sorted(
+        (place, label, sample)
+        for label, members in classes.items()
+        for place, sample in enumerate(members)
+    )
+    return sorted(sample for _, _, sample in turns[:count])
