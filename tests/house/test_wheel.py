@@ -30,6 +30,7 @@ def test_contents(wheel):
     assert "edge_fgr/models/grocery81.onnx" in names
     assert "edge_fgr_train/recipes/grocery81.toml" in names
     assert "edge_fgr_train/recipes/grocery81.calibration.txt" in names
+    assert "edge_fgr_train/templates/report.html" in names
     assert {f"{package}/py.typed" for package in packages} <= set(names)
     assert not [name for name in names if name.endswith((".jpg", ".safetensors", ".pyc"))]
     assert wheel.stat().st_size <= 5_000_000
@@ -55,9 +56,9 @@ def test_the_installed_command_classifies(light, photos):
 
 
 def test_extras_that_are_not_installed_are_named(light, tmp_path):
-    for command, arguments in (("train", [tmp_path]), ("export", [tmp_path])):
-        result = run(light, command, *arguments, "-o", tmp_path / "out.onnx")
+    for command, extra in (("train", "train"), ("export", "export"), ("features", "train")):
+        result = run(light, command, tmp_path, "-o", tmp_path / "out.onnx")
         assert result.returncode == 69
         (line,) = result.stderr.splitlines()
-        assert f"pip install 'edge-fgr[{command}]'" in line
+        assert f"pip install 'edge-fgr[{extra}]'" in line
         assert not (tmp_path / "out.onnx").exists()

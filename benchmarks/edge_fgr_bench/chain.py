@@ -1,0 +1,188 @@
+"""The classical chain, measured as a user runs it: whole processes, from a folder of photographs.
+
+python -m edge_fgr_bench.chain time DATA         the whole chain with nothing cached
+python -m edge_fgr_bench.chain features DATA     features twice: nothing known, all known
+python -m edge_fgr_bench.chain agree RUN DATA    the exported INT8 graph against scikit-learn
+python -m edge_fgr_bench.chain folds DATA        grouped 5-fold top-1 and macro recall
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import StratifiedGroupKFold
+
+from edge_fgr.model import open_model
+from edge_fgr_bench.accuracy import wilson
+from edge_fgr_export.command import fp32_path
+from edge_fgr_export.ranges import batches
+from edge_fgr_train.catalog import open_dataset
+from edge_fgr_train.chain import decisions, fit_chain
+from edge_fgr_train.checkpoint import Run, load_head
+from edge_fgr_train.dataset import Dataset, labels_of
+from edge_fgr_train.duplicates import groups_of
+from edge_fgr_train.embedder import open_embedder
+from edge_fgr_train.features import embed
+from edge_fgr_train.recipe import Chain
+
+__all__ = ["agreements", "features_twice", "folds", "macro_recall", "whole_chain"]
+
+Ints = npt.NDArray[np.intp]
+
+
+def whole_chain(data: str) -> dict[str, float]:
+    """Time ``train --head svm --select mic:256`` and ``export``, each a process, nothing cached."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = f"{folder}/run"
+        train = _seconds(folder, "train", data, "--head", "svm", "--select", "mic:256", "-o", run)
+        export = _seconds(folder, "export", run)
+    return {"train_s": train, "export_s": export, "whole_s": train + export}
+
+
+def features_twice(data: str) -> dict[str, float]:
+    """Time ``features`` with an empty cache and again with a full one."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (
+            _seconds(folder, "features", data, "-o", f"{folder}/features.npz") for _ in range(2)
+        )
+    return {"first_s": first, "second_s": second, "ratio": first / second}
+
+
+def agreements(run: Path, data: str, split: str) -> dict[str, float]:
+    """Compare the exported INT8 graph of a chain with scikit-learn's decisions on ``split``.
+
+    scikit-learn's decisions are those of the run's head, which training compared with them to 1e-4
+    and in every label. They are taken of the embedding that the INT8 graph itself gives, and of the
+    fp32 backbone's embedding of the same pixels.
+    """
+    made = Run.read(run)
+    weight, bias, contract = load_head(run)
+    path = run / f"{made.recipe.name}.onnx"
+    found = open_dataset(data, (split,) if split else None)
+    place = {label: i for i, label in enumerate(contract.labels)}
+    truth = np.array([place[sample.label] for sample in found.samples])
+    int8 = open_model(path, device="cpu")
+    models = {"int8": int8}
+    if fp32_path(path).exists():
+        models["fp32"] = open_model(fp32_path(path), device="cpu")
+    embedding: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in models}
+    logits = []
+    for pixels in batches([sample.path for sample in found.samples], contract.geometry):
+        for name, model in models.items():
+            embedding[name].append(model.outputs(pixels, "embedding")[0])
+        logits.append(int8.run(pixels))
+    answers = np.concatenate(logits).argmax(1)
+    figures = {"images": float(len(truth)), "int8_top1": float((answers == truth).mean())}
+    for name, parts in embedding.items():
+        rows = np.concatenate(parts).astype(np.float64)
+        if made.recipe.model.l2:
+            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        exact = (rows @ weight.T.astype(np.float64) + bias).argmax(1)
+        figures[f"sklearn_on_{name}_top1"] = float((exact == truth).mean())
+        figures[f"int8_agrees_with_sklearn_on_{name}"] = float((exact == answers).mean())
+    return figures
+
+
+def folds(data: str, rules: Chain, count: int = 5) -> dict[str, float]:
+    """Cross-validate a chain on frozen EfficientNet-Lite0 over all images, groups kept together.
+
+    Intervals at 95 %: Wilson's for top-1; for macro recall 2000 bootstrap draws of groups.
+    """
+    dataset = open_dataset(data)
+    labels = labels_of(dataset.samples)
+    place = {label: i for i, label in enumerate(labels)}
+    truth = np.array([place[sample.label] for sample in dataset.samples])
+    groups = np.array(_groups(dataset))
+    rows = embed(open_embedder("efficientnet_lite0"), dataset.samples)
+    answers = np.full(len(truth), -1)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
+    for inside, outside in splitter.split(rows, truth, groups):
+        fitted = fit_chain(rows[inside], truth[inside].tolist(), groups[inside].tolist(), rules)
+        answers[outside] = decisions(fitted.pipeline, rows[outside]).argmax(1)
+    hits = int((answers == truth).sum())
+    low, high = wilson(hits, len(truth))
+    least, most = _bootstrap(truth, answers, groups)
+    return {
+        "images": float(len(truth)),
+        "groups": float(len(set(groups.tolist()))),
+        "top1": hits / len(truth),
+        "top1_low": low,
+        "top1_high": high,
+        "macro_recall": macro_recall(truth, answers),
+        "macro_recall_low": least,
+        "macro_recall_high": most,
+    }
+
+
+def macro_recall(truth: Ints, answers: Ints) -> float:
+    """Mean over the classes of the share of their images that got the right answer."""
+    return float(np.mean([(answers[truth == c] == c).mean() for c in np.unique(truth)]))
+
+
+def _groups(dataset: Dataset) -> Sequence[int]:
+    return groups_of(dataset.samples)
+
+
+def _bootstrap(truth: Ints, answers: Ints, groups: Ints, draws: int = 2000) -> tuple[float, float]:
+    """Percentile interval of the macro recall over draws of groups with replacement."""
+    _, number = np.unique(groups, return_inverse=True)
+    generator = np.random.default_rng(0)
+    classes = int(truth.max()) + 1
+    right = np.zeros((number.max() + 1, classes))
+    of_class = np.zeros_like(right)
+    np.add.at(right, (number, truth), answers == truth)
+    np.add.at(of_class, (number, truth), 1)
+    weights = generator.multinomial(len(right), np.full(len(right), 1 / len(right)), size=draws)
+    seen = weights @ of_class
+    recall = np.where(seen > 0, weights @ right / np.maximum(seen, 1), np.nan)
+    low, high = np.quantile(np.nanmean(recall, axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _seconds(cache: str, *arguments: str) -> float:
+    command = [sys.executable, "-m", "edge_fgr", *arguments]
+    start = time.perf_counter()
+    subprocess.run(
+        command, env={**os.environ, "EDGE_FGR_CACHE": f"{cache}/cache"}, check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Run one measurement and print it as a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["time", "features", "agree", "folds"])
+    parser.add_argument("paths", nargs="+")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--head", default="svm", choices=["svm", "logreg"])
+    parser.add_argument("--select", default="none")
+    parser.add_argument("--scale", default="auto", choices=["auto", "each", "all"])
+    options = parser.parse_args()
+    *run, data = options.paths
+    figures: Mapping[str, float]
+    if options.what == "time":
+        figures = whole_chain(data)
+    elif options.what == "features":
+        figures = features_twice(data)
+    elif options.what == "agree":
+        figures = agreements(Path(run[0]), data, options.split)
+    else:
+        figures = folds(data, Chain(options.head, options.select, options.scale))
+    for name, value in figures.items():
+        print(f"{name:36} {value:.4f}")
+
+
+if __name__ == "__main__":
+    main()
