@@ -118,7 +118,7 @@ def classify(
             if error is not None:
                 failures.append(error)
                 if not alone:
-                    say(f"edge-fgr: {error}")
+                    say(f"edge-fgr: {_one_line(error)}")
             advance(1, "")
     out.close()
     sys.stdout.flush()
@@ -228,4 +228,6 @@ def _mute_native_libraries() -> None:
 
 
 def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
+    """One line without control characters: names of files may hold a terminal's commands."""
+    line = " ".join(str(message).split())
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)

@@ -347,3 +347,11 @@ def test_native_libraries_stay_off_the_terminal(cli, tmp_path, photos):
     garbled[2000:3000] = bytes(1000)
     path.write_bytes(garbled)
     assert_one_line(cli("classify", path), "cut.tif")
+
+
+def test_names_cannot_command_the_terminal(cli, tmp_path):
+    (tmp_path / "a\x1b[2Jb.jpg").write_bytes(b"")
+    answer = cli("classify", tmp_path / "a\x1b[2Jb.jpg")
+    assert answer.returncode == 65
+    assert "\x1b" not in answer.stderr
+    assert "a\\x1b[2Jb.jpg" in answer.stderr

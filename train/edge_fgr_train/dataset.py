@@ -16,7 +16,6 @@ from edge_fgr.sources import is_image_name
 __all__ = [
     "Dataset",
     "Sample",
-    "class_of",
     "digest_of",
     "holds_images",
     "labels_of",
@@ -166,16 +165,6 @@ def holds_images(folder: Path) -> bool:
         if any(is_image_name(name) for name in names):
             return True
     return False
-
-
-def class_of(name: str, splits: Sequence[str]) -> Label:
-    """Return the class of an image by its name: its folder, below the split it stands in."""
-    folders = tuple(name.split("/")[:-1])
-    for split in splits:
-        above = tuple(part for part in split.split("/") if part)
-        if above and folders[: len(above)] == above:
-            return folders[len(above) :]
-    return folders
 
 
 def labels_of(samples: Iterable[Sample]) -> tuple[Label, ...]:
