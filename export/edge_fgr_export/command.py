@@ -20,7 +20,14 @@ from edge_fgr.model import open_model
 from edge_fgr.progress import say
 from edge_fgr_export.graph import from_network
 from edge_fgr_export.images import RANGE_IMAGES, Images, images_of
-from edge_fgr_export.parity import LinearHead, check_int8, check_twin, embeddings_of, logits_of
+from edge_fgr_export.parity import (
+    LinearHead,
+    answers_of,
+    check_int8,
+    check_twin,
+    embeddings_of,
+    logits_of,
+)
 from edge_fgr_export.quantise import groups_of, head_kernel, kernels_of, quantise
 from edge_fgr_export.ranges import collect
 from edge_fgr_export.rehead import rehead
@@ -107,9 +114,8 @@ def _write(
     targets, geometry = images.targets(contract), contract.geometry
     with atomic_path(output) as beside:
         beside.write_bytes(stamp(model, contract))
-        opened = open_model(beside, device="cpu")
-        logits = logits_of(opened, images.paths, geometry)
-        exact = head(embeddings_of(opened, images.paths, geometry)) if head else None
+        logits, embedding = answers_of(open_model(beside, device="cpu"), images.paths, geometry)
+        exact = head(embedding) if head else None
         metrics |= check_int8(output, reference, logits, targets, exact)
         # What a chain found by cross-validation stands where no image was kept out.
         confidence = contract.confidence

@@ -18,6 +18,9 @@ __all__ = ["RANGE_IMAGES", "Images", "images_of"]
 RANGE_IMAGES = 256
 """How many training images the activation ranges come from, spread evenly over the classes."""
 
+_FITTED_IMAGES = 512
+"""How many images of the fit split models are compared on, where no others are there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Images:
@@ -72,14 +75,12 @@ def images_of(made: Run, data: str | None) -> Images:
             f"{dataset.origin}: lacks {gone[0]}, an image of the run; "
             "say with --data where the images are"
         )
-    held = made.calibration or made.evaluate
-    judged_by = "calibration" if made.calibration else made.splits[-1] if held else "fit"
-    return Images(
-        [known[name] for name in held or made.fit],
-        judged_by,
-        bool(held),
-        _spread([known[name] for name in made.fit], RANGE_IMAGES),
-    )
+    fit = [known[name] for name in made.fit]
+    ranges = _spread(fit, RANGE_IMAGES)
+    if held := made.calibration or made.evaluate:
+        judged_by = "calibration" if made.calibration else made.splits[-1]
+        return Images([known[name] for name in held], judged_by, held=True, ranges=ranges)
+    return Images(_spread(fit, _FITTED_IMAGES), "fit", held=False, ranges=ranges)
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -19,6 +19,7 @@ from edge_fgr_export.ranges import batches
 __all__ = [
     "Comparison",
     "LinearHead",
+    "answers_of",
     "check_int8",
     "check_twin",
     "compare",
@@ -173,6 +174,13 @@ def logits_of(model: Model, paths: Sequence[Path], geometry: Geometry) -> Floats
 
 def embeddings_of(model: Model, paths: Sequence[Path], geometry: Geometry) -> Floats:
     """Return embeddings float32 ``(len(paths), D)`` of image files."""
-    return np.concatenate(
-        [model.outputs(pixels, "embedding")[0] for pixels in batches(paths, geometry)]
+    return answers_of(model, paths, geometry)[1]
+
+
+def answers_of(model: Model, paths: Sequence[Path], geometry: Geometry) -> tuple[Floats, Floats]:
+    """Return logits ``(len(paths), C)`` and embeddings ``(len(paths), D)`` of image files."""
+    logits, embeddings = zip(
+        *(model.outputs(pixels, "logits", "embedding") for pixels in batches(paths, geometry)),
+        strict=True,
     )
+    return np.concatenate(logits), np.concatenate(embeddings)

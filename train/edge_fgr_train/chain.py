@@ -2,8 +2,9 @@
 
 scikit-learn fits each part; the strength C of the classifier comes from cross-validation in which
 near-duplicates never stand on both sides, and in which selection is fitted inside of each fold.
-Of the candidates within one standard error of the best the smallest C is taken (Breiman et al.
-1984, section 3.4.3): photographs of one collection resemble each other more than those to come.
+Of the candidates that are no worse than the best by more than one standard error of the difference,
+the smallest C is taken (after Breiman et al. 1984, section 3.4.3): photographs of one collection
+resemble each other more than those to come.
 The scaler stands behind the selection: principal components become white, and neither components
 nor discriminants depend on features that hardly vary.
 """
@@ -190,7 +191,7 @@ def _path(
     def fit(c: float) -> Doubles:
         head = _head(rules, c).fit(seen, y)
         values = decisions(Pipeline([("head", head)]), unseen)
-        logits = np.full((len(left_out), classes), -1e9)  # a class that this fold never saw
+        logits = np.full((len(left_out), classes), -np.inf)  # a class that this fold never saw
         logits[:, present] = values
         step(1, "")
         return logits
@@ -210,8 +211,9 @@ def _judge(
     hits = np.concatenate([logits.argmax(2) == y[rows] for rows, logits in found], axis=1)
     means = hits.mean(1)
     errors = shares.std(0, ddof=1) / len(shares) ** 0.5 if len(shares) > 1 else 0 * means
-    top = int(means.argmax())
-    best = int(np.argmax(means >= means[top] - errors[top]))  # the first that holds
+    behind = hits[means.argmax()].astype(int) - hits  # (candidates, n): what the best has over each
+    noise = behind.std(1) / behind.shape[1] ** 0.5
+    best = int(np.argmax(behind.mean(1) <= noise))  # the first that holds
     rows = np.concatenate([rows for rows, _ in found])
     logits = np.concatenate([logits[best] for _, logits in found])
     path = tuple(
