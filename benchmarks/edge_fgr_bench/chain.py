@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("what", choices=["time", "features", "agree", "folds"])
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--head", default="svm", choices=["svm", "logreg"])
+    parser.add_argument("--head", default="svm", choices=["svm", "logreg", "cosine"])
     parser.add_argument("--select", default="none")
     parser.add_argument("--scale", default="auto", choices=["auto", "each", "all"])
     options = parser.parse_args()

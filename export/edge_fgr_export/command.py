@@ -28,7 +28,7 @@ from edge_fgr_export.parity import (
     embeddings_of,
     logits_of,
 )
-from edge_fgr_export.quantise import groups_of, head_kernel, kernels_of, quantise
+from edge_fgr_export.quantise import groups_of, kernels_of, quantise
 from edge_fgr_export.ranges import collect
 from edge_fgr_export.rehead import rehead
 from edge_fgr_train.checkpoint import Run, load_head, load_network
@@ -74,13 +74,12 @@ def _network(folder: Path, made: Run, output: Path, images: Images) -> None:
         logits = logits_of(open_model(beside, device="cpu"), images.paths, contract.geometry)
         top1 = check_twin(output, reference, logits, images.targets(contract))
     say(f"int8: ranges from {len(images.ranges)} training images")
-    groups, kernels, head = groups_of(fp32), [*kernels_of(fp32)], None
-    if made.recipe.chain is not None:  # its classifier did not shape the embedding: many near-ties
-        kernels.append(head_kernel(fp32))
+    groups, head = groups_of(fp32), None
+    if made.recipe.chain is not None:
         weight, bias, _ = load_head(folder)
         head = LinearHead(weight, bias, made.recipe.model.l2)
-    seen = collect(fp32, groups, images.range_paths, contract.geometry, kernels)
-    int8 = quantise(fp32, groups, seen)
+    seen = collect(fp32, groups, images.range_paths, contract.geometry, kernels_of(fp32))
+    int8 = quantise(fp32, groups, seen, fine_head=head is not None)
     contract = replace(contract, target="portable")
     _write(output, int8, contract, images, logits, head, {"torch_top1": top1})
     say(f"{output}: done ({output.stat().st_size / 1e6:.2f} MB); fp32: {fp32_path(output)}")
@@ -93,8 +92,7 @@ def _new_head(folder: Path, made: Run, output: Path, images: Images) -> None:
     base = open_model(path, device="cpu")
     head = LinearHead(weight, bias, made.recipe.model.l2)
     say(f"{base.id.name}: a new head on its {base.contract.target} graph")
-    typical = head.seen(embeddings_of(base, images.range_paths, contract.geometry))
-    model = rehead(onnx.load(path), weight, bias, l2=head.l2, rows=typical)
+    model = rehead(onnx.load(path), weight, bias, l2=head.l2)
     contract = replace(contract, target=base.contract.target)
     exact = head(embeddings_of(base, images.paths, contract.geometry))
     _write(output, model, contract, images, exact, head, {})

@@ -5,6 +5,12 @@ codes are integers, which one scale turns to float, as in the plain head. The le
 a sum of squares of integers: in float64 that sum is exact in any order (below 2^53, which is 10^11
 codes), and a root is rounded correctly everywhere. What is left is one division and one addition
 for each logit.
+
+A *fine* head has its weights twice, rounded to 8 bits, and what that left rounded once more: one
+product with twice the rows, whose halves are added. A classifier that did not shape its embedding
+has many near-ties, and 8 bits alone decide some of them otherwise: on frozen ImageNet features of
+81 groceries up to 2 in 100 images, against none with 16. The second half costs as much as the
+first: 0.1 million products, next to 400 million before it.
 """
 
 from __future__ import annotations
@@ -25,18 +31,13 @@ __all__ = ["Head", "head_of", "write_fp32_head", "write_int8_head"]
 _LEAST_LENGTH = 1e-12
 """What a shorter embedding is divided by."""
 
-_SHRINKAGE = 0.1
-"""Share of the mean variance that is added: images are fewer than numbers in an embedding."""
-
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 _INT8 = {"Gemm", "DequantizeLinear"}
-_PLAIN = ({"Gemm"}, _INT8)
-_L2 = (
-    {"Gemm", "ReduceL2", "Clip", "Div"},
-    {*_INT8, "Cast", "Sub", "ReduceSumSquare", "Sqrt", "Mul", "Max", "Div", "Add"},
-)
+_PLAIN = ({"Gemm"}, _INT8, {*_INT8, "Split", "Add"})
+_LENGTH = {*_INT8, "Cast", "Sub", "ReduceSumSquare", "Sqrt", "Mul", "Max", "Div", "Add"}
+_L2 = ({"Gemm", "ReduceL2", "Clip", "Div"}, _LENGTH, {*_LENGTH, "Split"})
 _GEMM = {"alpha": 1, "beta": 1, "transA": 0, "transB": 1}
 
 
@@ -111,9 +112,9 @@ def write_int8_head(
     weight: Floats,
     bias: Floats,
     mean: Doubles | None,
-    covariance: Doubles | None = None,
     *,
     l2: bool,
+    fine: bool = False,
 ) -> None:
     """Add a head to a graph where ``embedding_q`` are codes of ``group``; logits stay float.
 
@@ -125,28 +126,38 @@ def write_int8_head(
         bias: float32 ``(C,)``.
         mean: ``(D,)``, of what the linear layer sees; without it the bias is not corrected for
             rounding of the weights.
-        covariance: ``(D, D)``, of the same. The weights are then rounded jointly: what costs is the
-            error of the logits, which decides near-ties.
         l2: scale the embedding to length 1.
+        fine: weights of twice 8 bits.
     """
-    name = gemm.input[1]
+    name, classes = gemm.input[1], len(bias)
     inside = np.zeros_like(bias) if l2 else bias  # what the integer product adds
-    joint = None if covariance is None else covariance + _SHRINKAGE * _variance(covariance)
-    weights = out.weights(name, weight, inside, group, pair_safe=True, covariance=joint)
-    error = out.error(name, weight)
-    corrected = bias if mean is None else bias - error @ mean
+    if fine:
+        rest = weight - out.rounded(weight, inside, group, pair_safe=True)
+        weight = np.concatenate([weight, rest])
+        inside = np.concatenate([inside, np.zeros_like(bias)])
+    weights = out.weights(name, weight, inside, group, pair_safe=True)
+    shift = np.zeros(classes) if mean is None or fine else out.error(name, weight) @ mean
     codes = out.read("embedding", group, "embedding_for_logits_0")
+    result = "products" if l2 else "logits"
+    halves = [f"{result}_coarse", f"{result}_fine"]
+    product = f"{result}_both" if fine else result
+    if l2:
+        out.nodes.append(copied(gemm, [codes, weights], product))
+    else:
+        added = np.concatenate([bias - shift, inside[classes:]])
+        inputs = [codes, weights, out.bias(name, added, group)]
+        out.nodes.append(copied(gemm, inputs, product))
+    if fine:
+        out.nodes.append(helper.make_node("Split", [product], halves, axis=1, num_outputs=2))
+        out.nodes.append(helper.make_node("Add", halves, [result]))
     if not l2:
-        inputs = [codes, weights, out.bias(name, corrected, group)]
-        out.nodes.append(copied(gemm, inputs, "logits"))
         return
-    # A bias inside would be divided by the length as well.
-    out.nodes.append(copied(gemm, [codes, weights], "products"))
+    # A bias inside would have been divided by the length as well.
     out.constant("codes_zero", out.value(f"{group}_zero").astype(np.float64))
     out.constant("codes_scale", out.value(f"{group}_scale").astype(np.float64))
     out.constant("length_axes", np.array([1], np.int64))
     out.constant("length_least", np.float64(_LEAST_LENGTH))
-    out.constant(f"{name}_bias", corrected.astype(np.float32))
+    out.constant(f"{name}_bias", (bias - shift).astype(np.float32))
     out.nodes.extend(
         [
             helper.make_node("Cast", ["embedding_q"], ["codes"], to=onnx.TensorProto.DOUBLE),
@@ -160,12 +171,6 @@ def write_int8_head(
             helper.make_node("Add", ["cosines", f"{name}_bias"], ["logits"]),
         ]
     )
-
-
-def _variance(covariance: Doubles) -> Doubles:
-    """Return the mean variance on a diagonal."""
-    spherical: Doubles = np.eye(len(covariance)) * covariance.trace() / len(covariance)
-    return spherical
 
 
 def _constant(graph: onnx.GraphProto, name: str, value: np.ndarray | np.generic) -> None:

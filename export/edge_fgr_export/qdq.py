@@ -70,8 +70,7 @@ class Builder:
             pair_safe: as in ``quantise_weights``.
             covariance: as in ``quantise_weights``.
         """
-        unit = np.float32(self.value(f"{group}_scale"))
-        least = (np.abs(bias) / (unit * np.float32(2**24))).astype(np.float32)
+        least = self._least(bias, group)
         values, scales = quantise_weights(
             weights, least, pair_safe=pair_safe, covariance=covariance
         )
@@ -79,6 +78,16 @@ class Builder:
         self.constant(f"{name}_scale", scales)
         self.constant(f"{name}_zero", np.zeros(len(scales), np.int8))
         return self.read(name, name, name, axis=0)
+
+    def rounded(self, weights: Floats, bias: Floats, group: str, *, pair_safe: bool) -> Floats:
+        """Return weights ``(M, D)`` as ``weights`` would round them, in float."""
+        values, scales = quantise_weights(weights, self._least(bias, group), pair_safe=pair_safe)
+        return values * scales[:, None]
+
+    def _least(self, bias: Floats, group: str) -> Floats:
+        unit = np.float32(self.value(f"{group}_scale"))
+        least: Floats = (np.abs(bias) / (unit * np.float32(2**24))).astype(np.float32)
+        return least
 
     def bias(self, weights: str, bias: Floats | Doubles, group: str) -> str:
         """Add a bias ``(M,)`` as int32 at the scale of the products: its sum is not rounded again.

@@ -27,16 +27,20 @@ from edge_fgr_export.groups import absorbed, body_of, groups_of, kernels_of, sca
 from edge_fgr_export.heads import head_of, write_int8_head
 from edge_fgr_export.nodes import attribute, constants, copied
 from edge_fgr_export.qdq import Builder
-from edge_fgr_export.ranges import Kernel, Statistics
+from edge_fgr_export.ranges import Statistics
 
-__all__ = ["groups_of", "head_kernel", "kernels_of", "quantise"]
+__all__ = ["groups_of", "kernels_of", "quantise"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 
 def quantise(
-    model: onnx.ModelProto, groups: Mapping[str, str], seen: Statistics
+    model: onnx.ModelProto,
+    groups: Mapping[str, str],
+    seen: Statistics,
+    *,
+    fine_head: bool = False,
 ) -> onnx.ModelProto:
     """Return the INT8 graph.
 
@@ -45,23 +49,21 @@ def quantise(
         groups: from ``groups_of``.
         seen: ranges of the groups and means of the tensors. Weights are rounded jointly where the
             covariance of what they read is there.
+        fine_head: the weights of the head have twice 8 bits; see ``heads``.
 
     Raises:
         ModelError: an operator, or a use of one, that has no integer form here.
     """
-    return _Writer(model, groups, seen).write()
-
-
-def head_kernel(model: onnx.ModelProto) -> Kernel:
-    """Return what the linear head of an fp32 graph reads, as ``collect`` takes it."""
-    return head_of(model.graph).seen, ()
+    return _Writer(model, groups, seen, fine=fine_head).write()
 
 
 class _Writer:
     """Walks the fp32 graph once and writes the INT8 one node by node."""
 
-    def __init__(self, model: onnx.ModelProto, groups: Mapping[str, str], seen: Statistics) -> None:
-        self._model, self._groups, self._seen = model, dict(groups), seen
+    def __init__(
+        self, model: onnx.ModelProto, groups: Mapping[str, str], seen: Statistics, *, fine: bool
+    ) -> None:
+        self._model, self._groups, self._seen, self._fine = model, dict(groups), seen, fine
         self._values, self._absorbed = constants(model), absorbed(model)
         self._exits = {output.name for output in model.graph.output}
         self._out = Builder()
@@ -164,8 +166,8 @@ class _Writer:
             self._values[head.weight],
             self._bias_of(head.gemm),
             self._seen.means[head.seen],
-            self._seen.covariances.get((head.seen, ())),
             l2=head.l2,
+            fine=self._fine,
         )
 
     def _bias_of(self, node: onnx.NodeProto) -> Floats:

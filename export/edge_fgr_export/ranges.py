@@ -25,7 +25,7 @@ from edge_fgr.progress import progress
 __all__ = ["Kernel", "Range", "Statistics", "batches", "collect", "least_error"]
 
 Kernel = tuple[str, tuple[int, ...]]
-"""A tensor and the size (kh, kw) of the kernel that reads it; () for rows ``(N, D)``."""
+"""A tensor and the size (kh, kw) of the kernel that reads it."""
 
 Range = tuple[float, float]
 """The lowest and highest value that 8 bits stand for; it holds 0."""
@@ -121,12 +121,6 @@ class _Moments:
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
         """Take in a tensor ``(N, C, h, w)``; one below the kernel's size is padded with zeros."""
-        rows = values if values.ndim == 2 else self._rows(values)
-        self._count += len(rows)
-        self._sum = self._sum + rows.sum(axis=0, dtype=float)
-        self._products = self._products + rows.T @ rows
-
-    def _rows(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         short = [max(0, k - side) for k, side in zip(self._kernel, values.shape[2:], strict=True)]
         if any(short):
             values = np.pad(values, [(0, 0), (0, 0), *((n // 2, n - n // 2) for n in short)])
@@ -135,7 +129,10 @@ class _Moments:
         step = max(1, round((places / _POSITIONS) ** 0.5))
         sparse = windows[:, :, ::step, ::step]  # (N, C, h', w', kh, kw)
         width = values.shape[1] * self._kernel[0] * self._kernel[1]
-        return sparse.transpose(0, 2, 3, 4, 5, 1).reshape(-1, width)
+        rows = sparse.transpose(0, 2, 3, 4, 5, 1).reshape(-1, width)
+        self._count += len(rows)
+        self._sum = self._sum + rows.sum(axis=0, dtype=float)
+        self._products = self._products + rows.T @ rows
 
     def covariance(self) -> Floats:
         """Return ``(K, K)`` over (kh, kw, channel)."""

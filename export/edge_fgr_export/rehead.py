@@ -14,7 +14,6 @@ from edge_fgr_export.qdq import Builder
 __all__ = ["rehead"]
 
 Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 _OUTPUTS = ["logits", "embedding", "features"]
 
@@ -25,9 +24,8 @@ def rehead(
     bias: Floats,
     *,
     l2: bool,
-    rows: Floats | Doubles | None = None,
 ) -> onnx.ModelProto:
-    """Return a copy of ``model`` with another head, in the precision of its backbone.
+    """Return a copy of ``model`` with another head: float, or on INT8 integers of twice 8 bits.
 
     The copy carries no contract: its labels are no longer those of ``model``.
 
@@ -36,8 +34,6 @@ def rehead(
         weight: float32 ``(C, D)``.
         bias: float32 ``(C,)``.
         l2: scale the embedding to length 1 before the linear layer.
-        rows: ``(N, D)``, what the linear layer sees of typical images: embeddings, or with ``l2``
-            embeddings of length 1. INT8 then rounds the weights jointly, and corrects the bias.
 
     Raises:
         ModelError: the graph is of another form, or the head does not fit its embedding.
@@ -52,7 +48,7 @@ def rehead(
     old = head_of(graph)
     width = shapes(result)["embedding"][1:]
     fits = weight.ndim == 2 and weight.shape[1:] == width and bias.shape == weight.shape[:1]
-    if not fits or (rows is not None and rows.shape[1:] != width):
+    if not fits:
         raise ModelError(
             f"a head of weights {weight.shape} and bias {bias.shape} does not fit an embedding "
             f"of {width}"
@@ -66,11 +62,7 @@ def rehead(
     if source.op_type == "DequantizeLinear":
         out, group = _beside(model, source)
         inside = set(out.tensors)
-        mean = covariance = None
-        if rows is not None:
-            mean = rows.mean(axis=0, dtype=np.float64)
-            covariance = np.cov(rows, rowvar=False, bias=True)
-        write_int8_head(out, old.gemm, group, weight, bias, mean, covariance, l2=l2)
+        write_int8_head(out, old.gemm, group, weight, bias, None, l2=l2, fine=True)
         graph.node.extend(out.nodes)
         graph.initializer.extend(t for name, t in out.tensors.items() if name not in inside)
     else:

@@ -49,7 +49,7 @@ def train(
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(help="svm or logreg: a classifier on embeddings instead of fine-tuning."),
+        typer.Option(help="svm, logreg or cosine: a classifier on embeddings, no fine-tuning."),
     ] = None,
     select: Annotated[
         str | None,

@@ -48,7 +48,7 @@ def test_near_ties_of_a_chain_may_flip_both_ways():
 
 
 def test_a_chain_must_not_lose():
-    with pytest.raises(ModelError, match=r"INT8 is right on 97.5% of the images, fp32 on 100.0%"):
+    with pytest.raises(ModelError, match=r"INT8 is right on 97\.5% of the images, fp32 on 100\.0%"):
         check_int8(OUT, logits(TRUTH), wrong(*range(10)), TRUTH, exact=wrong(*range(10)))
     with pytest.raises(ModelError, match="agrees with fp32 on only"):
         check_int8(
@@ -57,14 +57,14 @@ def test_a_chain_must_not_lose():
 
 
 def test_a_chain_must_repeat_its_classifier():
-    with pytest.raises(ModelError, match="repeats its classifier on only 90.0%"):
+    with pytest.raises(ModelError, match=r"repeats its classifier on only 90\.0%"):
         check_int8(OUT, logits(TRUTH), logits(TRUTH), TRUTH, exact=wrong(*range(40)))
 
 
 def test_a_twin_must_give_the_same_logits():
     network = logits(TRUTH)
     assert check_twin(OUT, network, network + np.float32(5e-4), TRUTH) == 1
-    with pytest.raises(ModelError, match="differs from the network by 0.002"):
+    with pytest.raises(ModelError, match=r"differs from the network by 0\.002"):
         check_twin(OUT, network, network + np.float32(2e-3), TRUTH)
 
 

@@ -60,7 +60,7 @@ def test_logits_are_those_of_the_new_head(which, l2, made, photos, tmp_path):
     assert not model.metadata_props
     one, two = reopened(model, base.contract, 4, tmp_path / "new.onnx")
     logits = one.run(pixels)
-    np.testing.assert_allclose(logits, expected, atol=1e-4 if which == "fp32" else 0.2)
+    np.testing.assert_allclose(logits, expected, atol=1e-4 if which == "fp32" else 2e-3)
     assert (logits.argmax(1) == expected.argmax(1)).all()
     for again in (two.run(pixels), np.concatenate([one.run(row[None]) for row in pixels])):
         if which != "fp32":
@@ -82,24 +82,9 @@ def test_heads_follow_one_another(made):
     assert back == rehead(made.int8, weight, bias, l2=False).SerializeToString()
 
 
-def test_typical_images_make_the_rounding_matter_less(photos, tmp_path):
-    """With them the weights are rounded jointly: what remains is small where images are."""
-    path = embedded()["grocery81"]
-    base = open_model(path, device="cpu")
-    pixels = np.concatenate(list(batches(photos, base.contract.geometry)))
-    embedding = base.outputs(pixels, "embedding")[0]
-    weight, bias, seen = fit(embedding, 16, False)
-    errors = []
-    for rows in (None, seen):
-        model = rehead(onnx.load(path), weight, bias, l2=False, rows=rows)
-        one, _ = reopened(model, base.contract, 16, tmp_path / "new.onnx")
-        errors.append(np.abs(one.run(pixels) - (seen @ weight.T + bias)).mean())
-    assert errors[1] < 0.8 * errors[0]
-
-
 def test_refused(made):
     weight, bias = np.ones((3, 2048), np.float32), np.zeros(3, np.float32)
-    for bad in ({"weight": weight[:, 1:]}, {"bias": bias[1:]}, {"rows": np.zeros((9, 7))}):
+    for bad in ({"weight": weight[:, 1:]}, {"bias": bias[1:]}):
         with pytest.raises(ModelError, match="does not fit an embedding"):
             rehead(made.int8, **{"weight": weight, "bias": bias, **bad}, l2=False)
     twice = onnx.ModelProto()

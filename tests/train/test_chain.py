@@ -33,7 +33,7 @@ def rows(photos):
 
 
 @pytest.mark.parametrize("select", SELECTIONS)
-@pytest.mark.parametrize("head", ["svm", "logreg"])
+@pytest.mark.parametrize("head", ["svm", "logreg", "cosine"])
 def test_the_fold_repeats_scikit_learn(rows, head, select):
     embedding, targets, groups = rows
     rules = Chain(head=head, select=select, c=(0.01, 1.0), folds=2)
@@ -58,6 +58,18 @@ def test_one_scale_for_all(rows):
     weight, bias = fold(fitted.pipeline)
     exact = decisions(fitted.pipeline, embedding)
     np.testing.assert_allclose(embedding @ weight.T + bias, exact, atol=1e-6)
+
+
+def test_cosine_is_the_nearest_mean_by_angle(rows):
+    embedding, targets, groups = rows
+    fitted = fit_chain(embedding, targets, groups, Chain("cosine", folds=2))
+    assert fitted.c == 1
+    seen = fitted.pipeline[:2].transform(embedding)
+    means = np.stack([seen[np.array(targets) == c].mean(0) for c in range(8)])
+    around = means.mean(0)
+    unit = [a / np.linalg.norm(a, axis=1, keepdims=True) for a in (seen - around, means - around)]
+    answers = (unit[0] @ unit[1].T).argmax(1)
+    np.testing.assert_array_equal(answers, decisions(fitted.pipeline, embedding).argmax(1))
 
 
 def test_two_classes_fold_to_two_logits(rows):

@@ -184,7 +184,7 @@ def test_options_that_need_each_other(cli, tiny, tmp_path):
     assert "add --head svm or --head logreg" in answer.stderr
     answer = cli("train", tiny / "data", "-o", tmp_path / "run", "--head", "tree")
     assert answer.returncode == 2
-    assert "'tree' is none of 'svm', 'logreg'" in answer.stderr
+    assert "'tree' is none of 'svm', 'logreg', 'cosine'" in answer.stderr
 
 
 def test_a_stop_in_the_middle_is_clean(tiny, tmp_path):

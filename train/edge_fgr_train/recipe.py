@@ -117,8 +117,9 @@ class Chain:
     """A linear classifier on embeddings of a backbone that is not trained.
 
     Attributes:
-        head: linear support vectors with squared hinge loss, one against the rest; or multinomial
-            logistic regression.
+        head: linear support vectors with squared hinge loss, one against the rest; multinomial
+            logistic regression; or the nearest class mean by angle, which has no strength C and
+            learns from a single image.
         select: what is kept of the embedding: none, pca:K, mic:K or lda:K.
         scale: what is kept is brought to variance 1: ``each`` number alone, or ``all`` by one.
             ``auto`` is ``all`` for discriminants, which are in units of the spread within classes
@@ -129,7 +130,7 @@ class Chain:
         balanced: weigh classes inversely to their number of images.
     """
 
-    head: Literal["svm", "logreg"] = "svm"
+    head: Literal["svm", "logreg", "cosine"] = "svm"
     select: str = "none"
     scale: Literal["auto", "each", "all"] = "auto"
     c: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)

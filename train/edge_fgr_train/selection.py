@@ -16,7 +16,7 @@ Kind = Literal["none", "pca", "mic", "lda"]
 
 Doubles = npt.NDArray[np.float64]
 
-_SHRINKAGE = 0.5
+_SHRINKAGE = 0.3
 """How far the covariance goes towards a multiple of the identity. What is estimated from the data
 (Ledoit and Wolf 2004) is far less, as if photographs from another place were drawn from the same
 distribution."""
