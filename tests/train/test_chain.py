@@ -186,3 +186,14 @@ def test_selections_that_cannot_be_meant(text):
 def test_more_than_the_data_can_give(text, limit):
     with pytest.raises(UsageError, match=f"at most {limit} with 64 images of 8 classes"):
         transformer_of(parse_selection(text), images=64, width=160, classes=8)
+
+
+@pytest.mark.parametrize("select", ["pca:30", "lda:2", "none"])
+def test_more_components_than_the_rank(rows, select):
+    """Ten pictures many times over: most components are rounding noise, and must not be heard."""
+    embedding, targets, _ = rows
+    few = np.tile(np.arange(0, 40, 4), 6)
+    x, y = embedding[few], [targets[i] // 2 for i in few]
+    fitted = fit_chain(x, y, [int(i) for i in few], Chain(select=select, c=(0.1,), folds=2))
+    weight, bias = (part.astype(np.float32) for part in fold(fitted.pipeline))
+    np.testing.assert_allclose(x @ weight.T + bias, decisions(fitted.pipeline, x), atol=1e-4)
