@@ -12,7 +12,7 @@ import typer
 
 from edge_fgr.errors import MissingExtraError, UsageError
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "check", "export", "features", "split", "train"]
 
 _DATA_HELP = "A folder (one that holds images is a class), a .csv index, or NAME:FOLDER."
 

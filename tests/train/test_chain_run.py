@@ -92,6 +92,11 @@ def test_a_chain_on_a_run_and_on_an_exported_model(tiny, tmp_path):
         load_network(tmp_path / "b")
 
 
+def test_the_geometry_of_a_model_is_its_own(tiny, tmp_path):
+    with pytest.raises(UsageError, match="has its own geometry"):
+        run(tiny / "data", tmp_path / "b", "chain", FAST, "cpu", "grocery81")
+
+
 def _photos(photos, folder, names, each=2):
     """Two photos of each class name; names may be any that a file system takes."""
     for i, name in enumerate(names):

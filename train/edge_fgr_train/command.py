@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge_fgr.contract import Geometry
 from edge_fgr.errors import DeviceError, UsageError
 from edge_fgr.progress import say
 from edge_fgr_train.chain_run import Result, fit_run
@@ -129,10 +128,11 @@ def _base(
 ) -> tuple[Embedder, Recipe]:
     """Return where embeddings come from, and the recipe with what that fixes."""
     name = base or recipe.model.backbone
-    own: Geometry | None = recipe.geometry
-    if base and not any(change.startswith("geometry.") for change in changes):
-        own = None
-    source = open_embedder(name, geometry=own, device=device)
+    other = any(change.startswith("geometry.") for change in changes)
+    source = open_embedder(name, geometry=recipe.geometry if other or not base else None,
+                           device=device)  # fmt: skip
+    if other and source.kind != "backbone":
+        raise UsageError(f"{name}: has its own geometry; leave --set geometry… out")
     model = replace(recipe.model, dropout=0.0)
     if source.kind == "run":
         model = replace(Run.read(Path(source.origin)).recipe.model, dropout=0.0, l2=model.l2)

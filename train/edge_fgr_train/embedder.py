@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_fgr.contract import Contract, Geometry
-from edge_fgr.errors import InputMissingError
+from edge_fgr.errors import DeviceError, InputMissingError, MissingExtraError
 from edge_fgr.model import embedded, open_model
 from edge_fgr_train.backbones import native_geometry, offline_weights
 
@@ -41,7 +42,8 @@ class Embedder:
     Attributes:
         name: what it was asked for by.
         geometry: from file to pixels.
-        digest: SHA-256 over weights, geometry and versions: equal digests, equal embeddings.
+        digest: SHA-256 over weights, geometry and versions: equal digests, equal embeddings but
+            for the rounding of another processor.
         load: read the weights and return the function.
         origin: the backbone's name, the run's folder or the model's file.
         kind: which of these.
@@ -62,9 +64,10 @@ def open_embedder(name: str, *, geometry: Geometry | None = None, device: str = 
         name: a backbone's name, the folder of a run, a ``.onnx`` file, or the name of an embedded
             model.
         geometry: replaces the source's own; for backbones only.
-        device: ``cpu`` or ``cuda``, for torch.
+        device: ``auto``, ``cpu`` or ``cuda``, for torch.
 
     Raises:
+        MissingExtraError: it needs torch, or weights that are not installed.
         InputMissingError: neither a file nor a run of this name is there.
         UsageError: no backbone of this name is known.
         ModelError: the model or the run is damaged.
@@ -72,6 +75,10 @@ def open_embedder(name: str, *, geometry: Geometry | None = None, device: str = 
     path = embedded().get(name, Path(name))
     if path.suffix == ".onnx":
         return _from_model(name, path)
+    if find_spec("torch") is None:
+        raise MissingExtraError(
+            f"{name}: the package torch is missing; pip install 'edge-fgr[train]'"
+        )
     if path.is_dir():
         return _from_run(name, path, device)
     if path.suffix in (".safetensors", ".pt", ".pth"):
@@ -129,6 +136,10 @@ def _from_backbone(name: str, geometry: Geometry, device: str) -> Embedder:
 def _embed_by(network: Network, device: str) -> Embed:
     import torch
 
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise DeviceError("cuda: PyTorch finds no usable GPU here; choose --device cpu")
+    device = "cuda" if device != "cpu" and available else "cpu"
     network.eval().to(device)
 
     def embed(pixels: npt.NDArray[np.uint8]) -> Floats:

@@ -21,8 +21,8 @@ def run(data: str, model: str, output: Path, device: str, cached: bool) -> None:
     """
     if output.suffix != ".npz":
         raise UsageError(f"{output}: the name of the features must end in .npz")
+    embedder = open_embedder(model, device=device)
     dataset = open_dataset(data)
-    embedder = open_embedder(model, device="cuda" if device == "cuda" else "cpu")
     rows = embed(embedder, dataset.samples, cached=cached)
     write_features(output, embedder, dataset.samples, rows)
     say(f"{output}: {rows.shape[0]} embeddings of {rows.shape[1]} numbers")
