@@ -59,7 +59,7 @@ def test_only_the_model_module_imports_onnxruntime():
 
 
 def test_only_the_command_line_imports_typer():
-    """That is cli and extras. Progress is the one exception: it borrows a bar, on a terminal only."""
+    """That is cli and extras. Progress is the one exception: it borrows a terminal's bar."""
     for path in PACKAGES["edge_fgr"].glob("*.py"):
         if path.stem not in ("cli", "extras", "progress"):
             assert "import typer" not in path.read_text()
