@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
+from edge_fgr.contract import Geometry
 from edge_fgr.model import open_model
 from edge_fgr_bench.accuracy import wilson
 from edge_fgr_export.command import fp32_path
@@ -92,7 +93,9 @@ def agreements(run: Path, data: str, split: str) -> dict[str, float]:
     return figures
 
 
-def folds(data: str, rules: Chain, count: int = 5) -> dict[str, float]:
+def folds(
+    data: str, rules: Chain, geometry: Geometry | None = None, count: int = 5
+) -> dict[str, float]:
     """Cross-validate a chain on frozen EfficientNet-Lite0 over all images, groups kept together.
 
     Intervals at 95 %: Wilson's for top-1; for macro recall 2000 bootstrap draws of groups.
@@ -102,7 +105,7 @@ def folds(data: str, rules: Chain, count: int = 5) -> dict[str, float]:
     place = {label: i for i, label in enumerate(labels)}
     truth = np.array([place[sample.label] for sample in dataset.samples])
     groups = np.array(_groups(dataset))
-    rows = embed(open_embedder("efficientnet_lite0"), dataset.samples)
+    rows = embed(open_embedder("efficientnet_lite0", geometry=geometry), dataset.samples)
     answers = np.full(len(truth), -1)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
     for inside, outside in splitter.split(rows, truth, groups):
@@ -169,6 +172,7 @@ def main() -> None:
     parser.add_argument("--head", default="svm", choices=["svm", "logreg", "cosine"])
     parser.add_argument("--select", default="none")
     parser.add_argument("--scale", default="auto", choices=["auto", "each", "all"])
+    parser.add_argument("--whole", action="store_true", help="no cut of the shorter side")
     options = parser.parse_args()
     *run, data = options.paths
     figures: Mapping[str, float]
@@ -179,7 +183,8 @@ def main() -> None:
     elif options.what == "agree":
         figures = agreements(Path(run[0]), data, options.split)
     else:
-        figures = folds(data, Chain(options.head, options.select, options.scale))
+        geometry = Geometry(size=224) if options.whole else None
+        figures = folds(data, Chain(options.head, options.select, options.scale), geometry)
     for name, value in figures.items():
         print(f"{name:36} {value:.4f}")
 
