@@ -32,6 +32,7 @@ Floats = npt.NDArray[np.float32]
 _MAX_LOGIT_DIFFERENCE = 1e-3
 _MIN_AGREEMENT = 0.95
 _MIN_CHAIN_AGREEMENT = 0.8
+_NOTED_DROP = 0.01
 _MAX_CHANCE = 0.01
 """A loss that chance alone would bring less often than this is a loss."""
 
@@ -142,6 +143,11 @@ def check_int8(
         raise ModelError(
             f"{output}: INT8 agrees with fp32 on only {result.agreement:.1%} of the images; "
             f"{advice}"
+        )
+    if (drop := result.reference_top1 - result.candidate_top1) > _NOTED_DROP:
+        say(
+            f"warning: INT8 is right on {100 * drop:.1f} points fewer of these {result.images} "
+            "images; judge it on more, or deploy the fp32 file"
         )
     return figures
 

@@ -47,6 +47,14 @@ def test_near_ties_of_a_chain_may_flip_both_ways():
     assert figures["head_agreement"] == 1
 
 
+def test_a_loss_that_may_be_chance_is_said(capsys):
+    fp32, int8 = wrong(*range(4)), wrong(*range(4, 14))
+    check_int8(OUT, fp32, int8, TRUTH, exact=int8)
+    assert "warning: INT8 is right on 1.5 points fewer of these 400" in capsys.readouterr().err
+    check_int8(OUT, int8, fp32, TRUTH, exact=fp32)
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_a_chain_must_not_lose():
     with pytest.raises(ModelError, match=r"INT8 is right on 97\.5% of the images, fp32 on 100\.0%"):
         check_int8(OUT, logits(TRUTH), wrong(*range(10)), TRUTH, exact=wrong(*range(10)))
