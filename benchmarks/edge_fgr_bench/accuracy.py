@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,10 @@ import numpy.typing as npt
 
 from edge_fgr.model import Model
 from edge_fgr_export.parity import logits_of
-from edge_fgr_train.dataset import Sample, scan
-from edge_fgr_train.evaluate import coarse_hits
+from edge_fgr_train.dataset import Sample, scan, targets_of
+from edge_fgr_train.evaluate import coarse_hits, wilson
 
-__all__ = ["Judged", "agreement", "judge", "judge_all", "wilson"]
+__all__ = ["Judged", "agreement", "judge", "judge_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,7 @@ def judge(model: Model, samples: Sequence[Sample]) -> Judged:
     Probabilities are those that the runtime gives: at the temperature of the model's contract.
     """
     contract = model.contract
-    place = {label: i for i, label in enumerate(contract.labels)}
-    targets = [place[sample.label] for sample in samples]
+    targets = targets_of(samples, contract.labels)
     logits = logits_of(model, [sample.path for sample in samples], contract.geometry)
     coarse = coarse_hits(logits, targets, contract.labels, contract.temperature)
     return Judged(logits, logits.argmax(1) == targets, coarse)
@@ -43,14 +41,6 @@ def judge(model: Model, samples: Sequence[Sample]) -> Judged:
 def agreement(a: Judged, b: Judged) -> float:
     """Share of images that get the same label from both."""
     return float(np.mean(a.logits.argmax(1) == b.logits.argmax(1)))
-
-
-def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    share, weight = hits / total, z * z / total
-    centre = (share + weight / 2) / (1 + weight)
-    half = z * sqrt(share * (1 - share) / total + weight / (4 * total)) / (1 + weight)
-    return centre - half, centre + half
 
 
 def judge_all(

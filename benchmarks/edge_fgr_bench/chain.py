@@ -4,6 +4,8 @@ python -m edge_fgr_bench.chain time DATA         the whole chain with nothing ca
 python -m edge_fgr_bench.chain features DATA     features twice: nothing known, all known
 python -m edge_fgr_bench.chain agree RUN DATA    the exported INT8 graph against scikit-learn
 python -m edge_fgr_bench.chain folds DATA        grouped 5-fold top-1 and macro recall
+python -m edge_fgr_bench.chain mic               MIC of 1280 features x 3000 images x 81 classes
+python -m edge_fgr_bench.chain check COUNT...    data check of so many small photos
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +25,19 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from edge_fgr.contract import Geometry
 from edge_fgr.model import open_model
-from edge_fgr_bench.accuracy import wilson
+from edge_fgr_bench.check_scale import check_scale
+from edge_fgr_bench.mic_speed import mic_speed
 from edge_fgr_export.command import fp32_path
-from edge_fgr_export.ranges import batches
+from edge_fgr_export.parity import answers_of
 from edge_fgr_train.catalog import open_dataset
 from edge_fgr_train.chain import decisions, fit_chain
 from edge_fgr_train.checkpoint import Run, load_head
-from edge_fgr_train.dataset import Dataset, labels_of
+from edge_fgr_train.dataset import labels_of, targets_of
 from edge_fgr_train.duplicates import groups_of
 from edge_fgr_train.embedder import open_embedder
+from edge_fgr_train.evaluate import wilson
 from edge_fgr_train.features import embed
+from edge_fgr_train.linear import LinearHead
 from edge_fgr_train.recipe import Chain
 
 __all__ = ["agreements", "features_twice", "folds", "macro_recall", "whole_chain"]
@@ -69,25 +74,19 @@ def agreements(run: Path, data: str, split: str) -> dict[str, float]:
     weight, bias, contract = load_head(run)
     path = run / f"{made.recipe.name}.onnx"
     found = open_dataset(data, (split,) if split else None)
-    place = {label: i for i, label in enumerate(contract.labels)}
-    truth = np.array([place[sample.label] for sample in found.samples])
-    int8 = open_model(path, device="cpu")
-    models = {"int8": int8}
-    if fp32_path(path).exists():
-        models["fp32"] = open_model(fp32_path(path), device="cpu")
-    embedding: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in models}
-    logits = []
-    for pixels in batches([sample.path for sample in found.samples], contract.geometry):
-        for name, model in models.items():
-            embedding[name].append(model.outputs(pixels, "embedding")[0])
-        logits.append(int8.run(pixels))
-    answers = np.concatenate(logits).argmax(1)
-    figures = {"images": float(len(truth)), "int8_top1": float((answers == truth).mean())}
-    for name, parts in embedding.items():
-        rows = np.concatenate(parts).astype(np.float64)
-        if made.recipe.model.l2:
-            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-        exact = (rows @ weight.T.astype(np.float64) + bias).argmax(1)
+    truth = np.array(targets_of(found.samples, contract.labels))
+    head = LinearHead(weight.astype(np.float64), bias.astype(np.float64), made.recipe.model.l2)
+    paths = [sample.path for sample in found.samples]
+    answers, figures = truth, {"images": float(len(truth))}
+    for name, file in {"int8": path, "fp32": fp32_path(path)}.items():
+        if not file.exists():
+            continue
+        opened = open_model(file, device="cpu")
+        logits, embedding = answers_of(opened, paths, contract.geometry)
+        if name == "int8":
+            answers = logits.argmax(1)
+            figures["int8_top1"] = float((answers == truth).mean())
+        exact = head(embedding.astype(np.float64)).argmax(1)
         figures[f"sklearn_on_{name}_top1"] = float((exact == truth).mean())
         figures[f"int8_agrees_with_sklearn_on_{name}"] = float((exact == answers).mean())
     return figures
@@ -101,10 +100,8 @@ def folds(
     Intervals at 95 %: Wilson's for top-1; for macro recall 2000 bootstrap draws of groups.
     """
     dataset = open_dataset(data)
-    labels = labels_of(dataset.samples)
-    place = {label: i for i, label in enumerate(labels)}
-    truth = np.array([place[sample.label] for sample in dataset.samples])
-    groups = np.array(_groups(dataset))
+    truth = np.array(targets_of(dataset.samples, labels_of(dataset.samples)))
+    groups = np.array(groups_of(dataset.samples))
     rows = embed(open_embedder("efficientnet_lite0", geometry=geometry), dataset.samples)
     answers = np.full(len(truth), -1)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
@@ -129,10 +126,6 @@ def folds(
 def macro_recall(truth: Ints, answers: Ints) -> float:
     """Mean over the classes of the share of their images that got the right answer."""
     return float(np.mean([(answers[truth == c] == c).mean() for c in np.unique(truth)]))
-
-
-def _groups(dataset: Dataset) -> Sequence[int]:
-    return groups_of(dataset.samples)
 
 
 def _bootstrap(truth: Ints, answers: Ints, groups: Ints, draws: int = 2000) -> tuple[float, float]:
@@ -166,17 +159,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["time", "features", "agree", "folds"])
-    parser.add_argument("paths", nargs="+")
+    parser.add_argument("what", choices=["time", "features", "agree", "folds", "mic", "check"])
+    parser.add_argument("paths", nargs="*")
     parser.add_argument("--split", default="test")
     parser.add_argument("--head", default="svm", choices=["svm", "logreg", "cosine"])
     parser.add_argument("--select", default="none")
     parser.add_argument("--scale", default="auto", choices=["auto", "each", "all"])
     parser.add_argument("--whole", action="store_true", help="no cut of the shorter side")
     options = parser.parse_args()
-    *run, data = options.paths
+    *run, data = options.paths or [""]
     figures: Mapping[str, float]
-    if options.what == "time":
+    if options.what == "mic":
+        figures = mic_speed()
+    elif options.what == "check":
+        figures = check_scale([int(count) for count in options.paths])
+    elif options.what == "time":
         figures = whole_chain(data)
     elif options.what == "features":
         figures = features_twice(data)

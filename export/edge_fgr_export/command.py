@@ -21,7 +21,6 @@ from edge_fgr.progress import say
 from edge_fgr_export.graph import from_network
 from edge_fgr_export.images import RANGE_IMAGES, Images, images_of
 from edge_fgr_export.parity import (
-    LinearHead,
     answers_of,
     check_int8,
     check_twin,
@@ -33,6 +32,7 @@ from edge_fgr_export.ranges import collect
 from edge_fgr_export.rehead import rehead
 from edge_fgr_train.checkpoint import Run, load_head, load_network
 from edge_fgr_train.evaluate import logits_of as torch_logits_of
+from edge_fgr_train.linear import LinearHead
 from edge_fgr_train.temperature import fit_temperature
 
 __all__ = ["RANGE_IMAGES", "fp32_path", "run", "stamp"]

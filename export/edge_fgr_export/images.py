@@ -11,7 +11,7 @@ from edge_fgr.contract import Contract, Label
 from edge_fgr.errors import InputMissingError
 from edge_fgr_train.catalog import open_dataset
 from edge_fgr_train.checkpoint import Run
-from edge_fgr_train.dataset import Sample
+from edge_fgr_train.dataset import Sample, targets_of
 
 __all__ = ["RANGE_IMAGES", "Images", "images_of"]
 
@@ -50,8 +50,7 @@ class Images:
 
     def targets(self, contract: Contract) -> list[int]:
         """Return the classes of the judged ones as numbers of ``contract``."""
-        place = {label: i for i, label in enumerate(contract.labels)}
-        return [place[sample.label] for sample in self.judged]
+        return targets_of(self.judged, contract.labels)
 
 
 def images_of(made: Run, data: str | None) -> Images:

@@ -18,7 +18,6 @@ from edge_fgr_export.ranges import batches
 
 __all__ = [
     "Comparison",
-    "LinearHead",
     "answers_of",
     "check_int8",
     "check_twin",
@@ -150,27 +149,6 @@ def check_int8(
             "images; judge it on more, or deploy the fp32 file"
         )
     return figures
-
-
-@dataclass(frozen=True, slots=True)
-class LinearHead:
-    """A chain's classifier in float: weight ``(C, D)``, bias ``(C,)``, on unit length with l2."""
-
-    weight: Floats
-    bias: Floats
-    l2: bool
-
-    def seen(self, embedding: Floats) -> Floats:
-        """Return what the linear layer sees of embeddings ``(N, D)``."""
-        if not self.l2:
-            return embedding
-        length = np.linalg.norm(embedding, axis=1, keepdims=True)
-        result: Floats = embedding / np.maximum(length, np.float32(1e-12))
-        return result
-
-    def __call__(self, embedding: Floats) -> Floats:
-        """Return logits ``(N, C)``."""
-        return self.seen(embedding) @ self.weight.T + self.bias
 
 
 def logits_of(model: Model, paths: Sequence[Path], geometry: Geometry) -> Floats:

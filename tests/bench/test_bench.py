@@ -9,10 +9,11 @@ import sys
 import pytest
 
 from edge_fgr.model import embedded, open_model
-from edge_fgr_bench.accuracy import judge, judge_all, wilson
+from edge_fgr_bench.accuracy import judge, judge_all
 from edge_fgr_bench.bits import same_bits
 from edge_fgr_bench.cold import cold_start, timed
 from edge_fgr_train.dataset import Sample
+from edge_fgr_train.evaluate import wilson
 
 
 def sample_of(photo):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edge_fgr.errors import ModelError
-from edge_fgr_export.parity import LinearHead, check_int8, check_twin, compare
+from edge_fgr_export.parity import check_int8, check_twin, compare
+from edge_fgr_train.linear import LinearHead
 
 OUT = Path("x.onnx")
 

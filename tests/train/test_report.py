@@ -12,9 +12,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from edge_fgr_train import report as module
 from edge_fgr_train.chain import Point
 from edge_fgr_train.dataset import Sample
+from edge_fgr_train.evaluate import wilson
 from edge_fgr_train.parts import Split
 from edge_fgr_train.recipe import Chain, load_recipe
 from edge_fgr_train.report import Report, write_report
@@ -155,10 +155,10 @@ def test_figures(page):
 
 def test_wilson():
     """Against the closed form's known values (Agresti and Coull 1998; Newcombe 1998, table I)."""
-    assert module._wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert module._wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert module._wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
-    assert module._wilson(29, 29) == pytest.approx((0.8830, 1), abs=5e-5)
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
+    assert wilson(29, 29) == pytest.approx((0.8830, 1), abs=5e-5)
 
 
 def test_matrices(page):

@@ -94,23 +94,24 @@ def fit_chain(
         # Classes with fewer images than folds, and strengths that do not converge, may be.
         warnings.simplefilter("ignore", UserWarning)
         splits = list(_folds(x, y, groups, rules.folds))
-        with progress(len(splits) * len(candidates), "cross-validation") as step:
+        with progress(len(splits) * len(candidates) + 1, "cross-validation") as step:
             for inside, outside in splits:
                 logits = _path(x[inside], y[inside], x[outside], rules, candidates, classes, step)
                 found.append((outside, logits))
-        path, best, rows, logits = _judge(found, y, candidates)
-        pipeline.set_params(head=_head(rules, candidates[best])).fit(x, y)
+            path, best, rows, logits = _judge(found, y, candidates)
+            pipeline.set_params(head=_head(rules, candidates[best])).fit(x, y)
+            step(1, "")
     temperature = fit_temperature(logits, y[rows].tolist()) if len(rows) else 1.0
     return Fitted(pipeline, path, candidates[best], rows, logits, temperature)
 
 
-def decisions(pipeline: Pipeline, embedding: npt.NDArray[np.floating[Any]]) -> Doubles:
-    """Return scikit-learn's decision values as logits ``(N, C)``.
+def decisions(classifier: Any, embedding: npt.NDArray[np.floating[Any]]) -> Doubles:
+    """Return the decision values of a pipeline, or of its head, as logits ``(N, C)``.
 
     For two classes scikit-learn gives one value d: the logits are (-d/2, d/2), whose softmax is the
     logistic function of d.
     """
-    values: Doubles = pipeline.decision_function(np.asarray(embedding, np.float64))
+    values: Doubles = classifier.decision_function(np.asarray(embedding, np.float64))
     return values if values.ndim == 2 else np.stack([-values / 2, values / 2], axis=1)
 
 
@@ -221,7 +222,7 @@ def _path(
 
     def fit(c: float) -> Doubles:
         head = _head(rules, c).fit(seen, y)
-        values = decisions(Pipeline([("head", head)]), unseen)
+        values = decisions(head, unseen)
         logits = np.full((len(left_out), classes), -np.inf)  # a class that this fold never saw
         logits[:, present] = values
         step(1, "")

@@ -20,14 +20,15 @@ from edge_fgr.errors import ModelError, UsageError
 from edge_fgr.files import atomic_write
 from edge_fgr.progress import say
 from edge_fgr_train.chain import Fitted, decisions, fit_chain, fold
-from edge_fgr_train.checkpoint import Run, load_network, save_head, save_network
-from edge_fgr_train.dataset import Sample, labels_of
+from edge_fgr_train.checkpoint import load_network, save_head, save_network
+from edge_fgr_train.dataset import Sample, labels_of, targets_of
 from edge_fgr_train.duplicates import groups_of
 from edge_fgr_train.embedder import Embedder
-from edge_fgr_train.evaluate import coarse_hits, top1
+from edge_fgr_train.evaluate import figures_of
 from edge_fgr_train.features import embed
+from edge_fgr_train.linear import LinearHead
 from edge_fgr_train.network import Network, build_network
-from edge_fgr_train.parts import Split, contract_of, run_of
+from edge_fgr_train.parts import CROSS_VALIDATION, FITTED, Split, contract_of, run_of
 from edge_fgr_train.recipe import Recipe
 
 __all__ = ["Result", "fit_run"]
@@ -49,7 +50,6 @@ class Result:
             cross-validation left out; without that, those to fit.
         judged_by: which of these, in words.
         logits: of the judged images ``(N, C)``, float32.
-        difference: largest difference between folded and scikit-learn's decision values.
     """
 
     contract: Contract
@@ -57,7 +57,6 @@ class Result:
     judged: Sequence[Sample]
     judged_by: str
     logits: Floats
-    difference: float
 
 
 def fit_run(split: Split, recipe: Recipe, base: Embedder, folder: Path) -> Result:
@@ -73,22 +72,19 @@ def fit_run(split: Split, recipe: Recipe, base: Embedder, folder: Path) -> Resul
     run = run_of(split, recipe)
     if base.kind == "model":
         run = replace(run, base=_BASE)
-    if (folder / "run.json").exists() and Run.read(folder) != run:
-        raise UsageError(f"{folder}: holds a run with another recipe or data; use a new folder")
+    run.refuse_other(folder)
     labels = labels_of(split.fit)
-    place = {label: i for i, label in enumerate(labels)}
-    targets = [place[sample.label] for sample in split.fit]
-    everything = [*split.fit, *split.evaluate]
-    rows = embed(base, everything)
-    seen = _unit(rows) if recipe.model.l2 else rows.astype(np.float64)
-    count = len(split.fit)
-    fitted = fit_chain(seen[:count], targets, groups_of(split.fit), recipe.chain)
+    rows = embed(base, [*split.fit, *split.evaluate])
+    seen = LinearHead.seen(rows.astype(np.float64), l2=recipe.model.l2)
+    fitted = fit_chain(
+        seen[: len(split.fit)], targets_of(split.fit, labels), groups_of(split.fit), recipe.chain
+    )
     weight, bias = (part.astype(np.float32) for part in fold(fitted.pipeline))
-    logits = _head(rows, weight, bias, l2=recipe.model.l2)
+    logits = LinearHead(weight, bias, recipe.model.l2)(rows).astype(np.float32)
     difference = _compare(logits, decisions(fitted.pipeline, seen))
     judged, judged_by, of_judged = _judged(split, fitted, logits)
     contract = contract_of(split, recipe, Confidence(fitted.temperature))
-    row = _row(fitted, of_judged, [place[s.label] for s in judged], labels, difference)
+    row = _row(fitted, of_judged, targets_of(judged, labels), labels, difference)
     run.write(folder)
     if base.kind == "model":
         atomic_write(folder / _BASE, Path(base.origin).read_bytes())
@@ -101,7 +97,7 @@ def fit_run(split: Split, recipe: Recipe, base: Embedder, folder: Path) -> Resul
         save_network(folder, network, contract)
     atomic_write(folder / "log.jsonl", json.dumps(row) + "\n")
     say(json.dumps(row))
-    return Result(contract, fitted, judged, judged_by, of_judged, difference)
+    return Result(contract, fitted, judged, judged_by, of_judged)
 
 
 def _network(base: Embedder, recipe: Recipe, classes: int) -> Network:
@@ -120,21 +116,8 @@ def _judged(split: Split, fitted: Fitted, logits: Floats) -> tuple[Sequence[Samp
         return split.evaluate, split.folders[-1], logits[len(split.fit) :]
     if len(fitted.left_out):
         chosen = [split.fit[i] for i in fitted.left_out]
-        return chosen, "cross-validation", fitted.logits.astype(np.float32)
-    return split.fit, "the images it was fitted on", logits
-
-
-def _unit(rows: Floats) -> Doubles:
-    length = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    result: Doubles = rows / np.maximum(length, 1e-12)
-    return result
-
-
-def _head(rows: Floats, weight: Floats, bias: Floats, *, l2: bool) -> Floats:
-    """Return the logits as the graph computes them: in float32."""
-    length = np.linalg.norm(rows, axis=1, keepdims=True) if l2 else np.float32(1)
-    logits: Floats = (rows / np.maximum(length, np.float32(1e-12))) @ weight.T + bias
-    return logits
+        return chosen, CROSS_VALIDATION, fitted.logits.astype(np.float32)
+    return split.fit, FITTED, logits
 
 
 def _compare(folded: Floats, exact: Doubles) -> float:
@@ -160,8 +143,7 @@ def _row(
     return {
         "c": fitted.c,
         "cv_top1": best,
-        "top1": round(top1(logits, targets), 4),
-        "coarse": round(float(coarse_hits(logits, targets, labels, fitted.temperature).mean()), 4),
+        **figures_of(logits, targets, labels, fitted.temperature),
         "temperature": fitted.temperature,
         "difference": difference,
     }

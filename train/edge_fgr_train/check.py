@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edge_fgr.contract import Label
 from edge_fgr.errors import EdgeFgrError
-from edge_fgr_train.dataset import Dataset, Sample, labels_of
+from edge_fgr_train.dataset import Dataset, Sample, labels_of, targets_of
 from edge_fgr_train.fingerprint import prints_of
 from edge_fgr_train.links import link
 
@@ -98,9 +98,8 @@ def check(dataset: Dataset, problems: Sequence[EdgeFgrError] = ()) -> Findings:
     """
     samples, labels = dataset.samples, labels_of(dataset.samples)
     prints = prints_of(samples)
-    classes = {label: i for i, label in enumerate(labels)}
     splits = {split: i for i, split in enumerate(dataset.splits or ("",))}
-    links = link(prints, [classes[s.label] for s in samples], [splits[s.split] for s in samples])
+    links = link(prints, targets_of(samples, labels), [splits[s.split] for s in samples])
 
     def twins(pointers: Sequence[int]) -> tuple[Twins, ...]:
         same = prints.contents

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from edge_fgr.contract import Contract, build
-from edge_fgr.errors import ContractError, InputMissingError, ModelError
+from edge_fgr.errors import ContractError, InputMissingError, ModelError, UsageError
 from edge_fgr.files import atomic_write
 from edge_fgr_train.network import Network, build_network
 from edge_fgr_train.recipe import Recipe
@@ -65,6 +65,11 @@ class Run:
     def write(self, folder: Path) -> None:
         """Write ``run.json``."""
         atomic_write(folder / "run.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
+
+    def refuse_other(self, folder: Path) -> None:
+        """Raise UsageError if the folder holds a run with another recipe or data."""
+        if (folder / "run.json").exists() and Run.read(folder) != self:
+            raise UsageError(f"{folder}: holds a run with another recipe or data; use a new folder")
 
     @classmethod
     def read(cls, folder: Path) -> Run:

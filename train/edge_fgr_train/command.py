@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge_fgr.errors import DeviceError, UsageError
+from edge_fgr.errors import UsageError
 from edge_fgr.progress import say
 from edge_fgr_train.chain_run import Result, fit_run
 from edge_fgr_train.checkpoint import Run, load_network
-from edge_fgr_train.dataset import labels_of
+from edge_fgr_train.dataset import labels_of, targets_of
 from edge_fgr_train.embedder import Embedder, open_embedder
 from edge_fgr_train.evaluate import logits_of
 from edge_fgr_train.loop import train
 from edge_fgr_train.mic import mic_labels, permutation_threshold
-from edge_fgr_train.parts import Split, split_of
+from edge_fgr_train.network import device_of
+from edge_fgr_train.parts import FITTED, Split, split_of
 from edge_fgr_train.recipe import Recipe, load_recipe
 from edge_fgr_train.report import Report, write_report
 from edge_fgr_train.selection import parse_selection, scores_of
@@ -51,7 +52,7 @@ def run(
     Raises:
         EdgeFgrError: see the error tree; nothing half-written is left under a final name.
     """
-    processor = _device(device)
+    processor = device_of(device)
     recipe = load_recipe(recipe_name, changes)
     if recipe.chain is None:
         if base:
@@ -83,7 +84,7 @@ def _of_network(output: Path, recipe: Recipe, split: Split, device: torch.device
     judged, judged_by = split.evaluate, split.folders[-1] if split.folders else ""
     if not judged:
         step = -(-len(split.fit) // _MOST_FITTED)
-        judged, judged_by = split.fit[::step], "the images it was fitted on"
+        judged, judged_by = split.fit[::step], FITTED
     logits = logits_of(network.to(device), [s.path for s in judged], contract.geometry)
     log = (output / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return Report(
@@ -105,7 +106,7 @@ def _of_chain(result: Result, recipe: Recipe, split: Split) -> Report:
     scores, kept = scores_of(result.fitted.pipeline["select"])
     chance = None
     if recipe.chain and recipe.chain.select.startswith("mic"):
-        classes = np.array([labels.index(sample.label) for sample in split.fit])
+        classes = np.array(targets_of(split.fit, labels))
         chance = permutation_threshold(lambda x: mic_labels(x, classes), len(classes), draws=1000)
     return Report(
         recipe=recipe,
@@ -139,9 +140,3 @@ def _base(
     elif source.kind == "backbone":
         model = replace(model, backbone=name)
     return source, replace(recipe, model=model, geometry=source.geometry)
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("cuda: PyTorch finds no usable GPU here; choose --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -11,7 +11,7 @@ from edge_fgr.progress import say
 from edge_fgr.records import to_line
 from edge_fgr_train.catalog import open_dataset, survey_dataset, write_index
 from edge_fgr_train.check import check
-from edge_fgr_train.dataset import labels_of, printable
+from edge_fgr_train.dataset import labels_of, printable, targets_of
 from edge_fgr_train.findings import leaks, lines, to_json
 from edge_fgr_train.fingerprint import prints_of
 from edge_fgr_train.links import link
@@ -70,10 +70,9 @@ def run_split(spec: str, output: Path, shares: str, seed: int) -> None:
     for error in prints.failures.values():
         raise DataError(
             f"{dataset.origin}: {len(prints.failures)} of {len(samples)} files cannot be read, "
-            f"first {error}"
+            f"first {error}; edge-fgr data check lists all"
         )
-    place = {label: i for i, label in enumerate(labels)}
-    links = link(prints, [place[sample.label] for sample in samples], [0] * len(samples))
+    links = link(prints, targets_of(samples, labels), [0] * len(samples))
     groups = links.groups.tolist()
     divided = split(samples, groups, wanted, seed)
     write_index(output, divided)

@@ -23,6 +23,7 @@ __all__ = [
     "read_list",
     "scan",
     "survey",
+    "targets_of",
 ]
 
 
@@ -170,6 +171,12 @@ def holds_images(folder: Path) -> bool:
 def labels_of(samples: Iterable[Sample]) -> tuple[Label, ...]:
     """Return the classes, sorted."""
     return tuple(sorted({sample.label for sample in samples}))
+
+
+def targets_of(samples: Iterable[Sample], labels: Sequence[Label]) -> list[int]:
+    """Return the place of each sample's class among ``labels``."""
+    place = {label: i for i, label in enumerate(labels)}
+    return [place[sample.label] for sample in samples]
 
 
 def digest_of(samples: Collection[Sample]) -> str:

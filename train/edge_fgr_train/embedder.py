@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_fgr.contract import Contract, Geometry
-from edge_fgr.errors import DeviceError, InputMissingError, MissingExtraError
+from edge_fgr.errors import InputMissingError, MissingExtraError
 from edge_fgr.model import embedded, open_model
 from edge_fgr_train.backbones import native_geometry, offline_weights
 
@@ -136,15 +136,14 @@ def _from_backbone(name: str, geometry: Geometry, device: str) -> Embedder:
 def _embed_by(network: Network, device: str) -> Embed:
     import torch
 
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise DeviceError("cuda: PyTorch finds no usable GPU here; choose --device cpu")
-    device = "cuda" if device != "cpu" and available else "cpu"
-    network.eval().to(device)
+    from edge_fgr_train.network import device_of
+
+    place = device_of(device)
+    network.eval().to(place)
 
     def embed(pixels: npt.NDArray[np.uint8]) -> Floats:
         with torch.inference_mode():
-            result: Floats = network(torch.from_numpy(pixels).to(device)).embedding.cpu().numpy()
+            result: Floats = network(torch.from_numpy(pixels).to(place)).embedding.cpu().numpy()
         return result
 
     return embed

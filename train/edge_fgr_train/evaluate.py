@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from edge_fgr.decision import probabilities, roll_up
 from edge_fgr.image import load
 from edge_fgr_train.network import Network
 
-__all__ = ["coarse_hits", "logits_of", "top1"]
+__all__ = ["coarse_hits", "figures_of", "logits_of", "top1", "wilson"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -53,3 +54,19 @@ def coarse_hits(
     truth = [coarse.index(labels[target][:depth]) for target in targets]
     hits: npt.NDArray[np.bool_] = summed.argmax(axis=1) == np.array(truth)
     return hits
+
+
+def figures_of(
+    logits: Floats, targets: Sequence[int], labels: Sequence[Label], temperature: float = 1.0
+) -> dict[str, float]:
+    """Return ``top1`` and ``coarse`` of a run's log, 0 to 1, to four places."""
+    coarse = coarse_hits(logits, targets, labels, temperature)
+    return {"top1": round(top1(logits, targets), 4), "coarse": round(float(coarse.mean()), 4)}
+
+
+def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    share, weight = hits / total, z * z / total
+    centre = (share + weight / 2) / (1 + weight)
+    half = z * sqrt(share * (1 - share) / total + weight / (4 * total)) / (1 + weight)
+    return max(0.0, centre - half), min(1.0, centre + half)

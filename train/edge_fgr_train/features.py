@@ -47,15 +47,22 @@ def embed(embedder: Embedder, samples: Sequence[Sample], *, cached: bool = True)
         ImageError: some files cannot be read whole; the message names the first.
     """
     run: Embed | None = None
+
+    def flush() -> None:
+        nonlocal run
+        run = run or embedder.load()
+        _compute(run, waiting, rows, cache)
+        waiting.clear()
+
     rows: list[Floats | None] = [None] * len(samples)
     failures: list[EdgeFgrError] = []
+    waiting: list[tuple[int, bytes, Pixels]] = []
     with _opened(embedder if cached else None) as cache, progress(len(samples), "features") as step:
         known = cache.known()
 
         def prepare(sample: Sample) -> tuple[bytes, Pixels | None, EdgeFgrError | None]:
             return _prepare(sample, known, embedder.geometry)
 
-        waiting: list[tuple[int, bytes, Pixels]] = []
         found = ordered_map(prepare, samples, cores())
         for place, (digest, pixels, error) in enumerate(found):
             if error is not None:
@@ -64,17 +71,15 @@ def embed(embedder: Embedder, samples: Sequence[Sample], *, cached: bool = True)
                 rows[place] = cache.get(digest)
             else:
                 waiting.append((place, digest, pixels))
-            if waiting and (len(waiting) == _BATCH or place + 1 == len(samples)):
-                run = run or embedder.load()
-                _compute(run, waiting, rows, cache)
-                waiting = []
+            if len(waiting) == _BATCH:
+                flush()
             step(1, "")
-        if waiting:  # the last picture was a known or a broken one
-            run = run or embedder.load()
-            _compute(run, waiting, rows, cache)
+        if waiting:
+            flush()
     if failures:
         raise ImageError(
-            f"{len(failures)} of {len(samples)} images cannot be read; the first: {failures[0]}"
+            f"{len(failures)} of {len(samples)} images cannot be read; the first: {failures[0]}; "
+            "edge-fgr data check lists all"
         )
     return np.stack([row for row in rows if row is not None])
 

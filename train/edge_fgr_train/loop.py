@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edge_fgr.contract import Contract
-from edge_fgr.errors import ModelError, UsageError
+from edge_fgr.errors import ModelError
 from edge_fgr.progress import Advance, progress, say
 from edge_fgr_train.augment import TrainingSet, mixer, seed_of
-from edge_fgr_train.checkpoint import Run, load_state, save_network, save_state
-from edge_fgr_train.dataset import labels_of
-from edge_fgr_train.evaluate import coarse_hits, logits_of, top1
+from edge_fgr_train.checkpoint import load_state, save_network, save_state
+from edge_fgr_train.dataset import labels_of, targets_of
+from edge_fgr_train.evaluate import figures_of, logits_of
 from edge_fgr_train.network import Network, build_network
 from edge_fgr_train.parts import Split, contract_of, run_of
 from edge_fgr_train.recipe import Optimise, Recipe
@@ -46,17 +46,13 @@ def train(split: Split, recipe: Recipe, folder: Path, device: torch.device) -> C
     state, done = folder / "state.safetensors", 0
     whole = rules.epochs * rules.members
     if state.exists():
-        if Run.read(folder) != run:
-            raise UsageError(f"{folder}: holds a run with another recipe or data; use a new folder")
+        run.refuse_other(folder)
         done = load_state(state, parts, optimiser)
         say(f"resuming after epoch {done} of {whole}")
     else:
         run.write(folder)
 
-    index = {label: i for i, label in enumerate(labels)}
-    pictures = TrainingSet(
-        split.fit, [index[s.label] for s in split.fit], recipe.augment, rules.seed
-    )
+    pictures = TrainingSet(split.fit, targets_of(split.fit, labels), recipe.augment, rules.seed)
     steps = len(pictures) // rules.batch or 1
     with progress((whole - done) * steps, "train") as advance:
         for epoch in range(done, whole):
@@ -70,10 +66,8 @@ def train(split: Split, recipe: Recipe, folder: Path, device: torch.device) -> C
                 best = parts["soup"].module
             row: dict[str, float] = {"epoch": epoch + 1, "loss": round(loss, 4)}
             if split.evaluate:
-                targets = [index[s.label] for s in split.evaluate]
                 logits = logits_of(best, [s.path for s in split.evaluate], recipe.geometry)
-                row["top1"] = round(top1(logits, targets), 4)
-                row["coarse"] = round(float(coarse_hits(logits, targets, labels).mean()), 4)
+                row |= figures_of(logits, targets_of(split.evaluate, labels), labels)
             save_network(folder, best, contract)
             save_state(state, parts, optimiser, epoch + 1)
             with (folder / "log.jsonl").open("a", encoding="utf-8") as log:

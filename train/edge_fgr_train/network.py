@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from edge_fgr.errors import UsageError
+from edge_fgr.errors import DeviceError, UsageError
 from edge_fgr_train.backbones import Backbone, create_backbone
 
 if TYPE_CHECKING:
     from edge_fgr_train.recipe import Model
 
-__all__ = ["Network", "Outputs", "build_network", "unit_length"]
+__all__ = ["Network", "Outputs", "build_network", "device_of", "unit_length"]
 
 _LEAST_LENGTH = 1e-12
 
@@ -111,3 +111,15 @@ def build_network(model: Model, classes: int, *, pretrained: bool, size: int = 0
         model.backbone, pretrained=pretrained, drop_path=model.drop_path, size=size
     )
     return Network(backbone, classes, model).to(memory_format=torch.channels_last)
+
+
+def device_of(name: str) -> torch.device:
+    """Return where to compute: ``auto``, ``cpu`` or ``cuda``, which is never a silent fallback.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise DeviceError("cuda: PyTorch finds no usable GPU here; choose --device cpu")
+    return torch.device("cuda" if name != "cpu" and available else "cpu")

@@ -15,7 +15,10 @@ from edge_fgr_train.checkpoint import Run
 from edge_fgr_train.dataset import Dataset, Sample, digest_of, labels_of, read_list
 from edge_fgr_train.recipe import Recipe
 
-__all__ = ["Split", "contract_of", "run_of", "split_of"]
+__all__ = ["CROSS_VALIDATION", "FITTED", "Split", "contract_of", "run_of", "split_of"]
+
+CROSS_VALIDATION, FITTED = "cross-validation", "the images it was fitted on"
+"""What judged a run that has no evaluation split, in the words of its report."""
 
 _TO_FIT = ("train", "trainval")
 _TO_EVALUATE = ("val", "valid", "validation")

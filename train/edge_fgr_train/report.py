@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +27,9 @@ from edge_fgr.files import atomic_write
 from edge_fgr.image import load
 from edge_fgr_train import plots
 from edge_fgr_train.chain import Point
-from edge_fgr_train.dataset import Sample
-from edge_fgr_train.evaluate import coarse_hits
-from edge_fgr_train.parts import Split
+from edge_fgr_train.dataset import Sample, targets_of
+from edge_fgr_train.evaluate import coarse_hits, wilson
+from edge_fgr_train.parts import FITTED, Split
 from edge_fgr_train.recipe import Recipe
 from edge_fgr_train.selection import parse_selection
 
@@ -39,7 +38,6 @@ __all__ = ["Report", "write_report"]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
-_FITTED = "the images it was fitted on"
 _DEPTH = 2
 """Path elements of a coarse class."""
 
@@ -102,16 +100,16 @@ def write_report(folder: Path, report: Report) -> Path:
     Raises:
         OutputError: it cannot be written.
     """
-    place = {label: i for i, label in enumerate(report.labels)}
-    truth = np.array([place[sample.label] for sample in report.judged], np.intp)
-    to_fit = np.bincount([place[s.label] for s in report.split.fit], minlength=len(place))
-    counts = _confusion(truth, report.logits.argmax(1), len(place))
+    classes = len(report.labels)
+    truth = np.array(targets_of(report.judged, report.labels), np.intp)
+    to_fit = np.bincount(targets_of(report.split.fit, report.labels), minlength=classes)
+    counts = _confusion(truth, report.logits.argmax(1), classes)
     by_size = np.argsort(to_fit, kind="stable")
     page = {
         "report": report,
         "recipe": report.recipe,
         "split": report.split,
-        "seen": report.judged_by == _FITTED,
+        "seen": report.judged_by == FITTED,
         "figures": _figures(report, truth, counts),
         "to_fit": to_fit.tolist(),
         "median": float(np.median(to_fit)),
@@ -141,7 +139,7 @@ def _figures(report: Report, truth: Ints, counts: Ints) -> dict[str, Any]:
     recalls = counts.diagonal()[of_class > 0] / of_class[of_class > 0]
     figures = {
         "top1": hits / total,
-        "interval": _wilson(hits, total),
+        "interval": wilson(hits, total),
         "recall": float(recalls.mean()),
         "judged_classes": len(recalls),
         "coarse": None,
@@ -149,16 +147,8 @@ def _figures(report: Report, truth: Ints, counts: Ints) -> dict[str, Any]:
     if _has_coarse(report.labels):
         right = coarse_hits(report.logits, truth.tolist(), report.labels, report.temperature)
         figures["coarse"] = float(right.mean())
-        figures["coarse_interval"] = _wilson(int(right.sum()), total)
+        figures["coarse_interval"] = wilson(int(right.sum()), total)
     return figures
-
-
-def _wilson(hits: int, total: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a share (Wilson 1927)."""
-    share, z2 = hits / total, 1.959964**2 / total
-    half = math.sqrt(z2 * share * (1 - share) + z2 * z2 / 4)
-    low, high = share + z2 / 2 - half, share + z2 / 2 + half
-    return max(0.0, low / (1 + z2)), min(1.0, high / (1 + z2))
 
 
 def _features(report: Report) -> dict[str, Any] | None:
