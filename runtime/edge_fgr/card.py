@@ -44,7 +44,7 @@ def card_lines(facts: dict[str, Any]) -> str:
             f"{geometry['short_side']}, {geometry['kernel']}, EXIF {geometry['exif']}",
         ),
         ("region", ",".join(map(str, geometry["roi"])) if geometry["roi"] else "whole picture"),
-        ("temperature", str((contract["confidence"] or {}).get("temperature", "not fitted"))),
+        *_confidence_rows(contract["confidence"] or {}),
     ]
     rows += [(key, origin[key]) for key in ("recipe", "data", "commit", "licence", "notes")]
     for name, figures in (origin["metrics"] or {}).items():
@@ -56,3 +56,36 @@ def card_lines(facts: dict[str, Any]) -> str:
     ]
     wide = max(len(key) for key, _ in rows)
     return "".join(f"{key:{wide}}  {value}\n" for key, value in rows if value)
+
+
+def _confidence_rows(confidence: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what was fitted, a row each."""
+    parts = (confidence.get(key) for key in ("unknown", "conformal", "back_off"))
+    unknown, conformal, back_off = parts
+    rows = [("temperature", str(confidence.get("temperature", "not fitted")))]
+    if confidence.get("images"):
+        rows.append(("fitted on", f"{confidence['images']} images, {confidence['fitted_on']}"))
+    if unknown:
+        rows.append(
+            (
+                "unknown",
+                f"{unknown['score']} below {unknown['threshold']:.4g} "
+                f"(at most {unknown['share']:.4g} of known images)",
+            )
+        )
+    if conformal:
+        pairs = ", ".join(f"{share:g}: {1 - limit:.6g}" for share, limit in conformal["quantiles"])
+        rows.append(("sets", f"least probability for coverage {pairs} ({conformal['score']})"))
+    if back_off:
+        levels = ", ".join(
+            f"{depth}: {'never' if least is None else f'{least:g}'}"
+            for depth, least in enumerate(back_off["thresholds"], 1)
+        )
+        rows.append(
+            (
+                "back-off",
+                f"{back_off['precision']:.4g} right (certainty {back_off['certainty']:.4g}) from "
+                f"probability at level {levels}",
+            )
+        )
+    return rows

@@ -13,6 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from edge_fgr.confidence import Confidence
 from edge_fgr.errors import ContractError
 
 __all__ = [
@@ -29,7 +30,8 @@ __all__ = [
 ]
 
 METADATA_KEY = "edge_fgr"
-SCHEMA = 1
+SCHEMA = 2
+"""2 has all of ``Confidence``; schema 1, which is still read, had the temperature alone."""
 
 Label = tuple[str, ...]
 """A class as a path from coarse to fine, such as ``("Fruit", "Apple", "Granny-Smith")``."""
@@ -77,21 +79,6 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
-class Confidence:
-    """How logits become probabilities and verdicts; fitted on the exported graph itself.
-
-    Attributes:
-        temperature: divisor of the logits before the softmax.
-    """
-
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ContractError("confidence: temperature must be above 0")
-
-
-@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a model comes from.
 
@@ -114,7 +101,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The whole document. ``labels[i]`` names the class of ``logits[:, i]``."""
+    """The whole document. ``labels[i]`` names the class of ``logits[:, i]``.
+
+    ``schema`` is that of the document which was read; what is written is always the newest.
+    """
 
     name: str
     version: int
@@ -132,6 +122,13 @@ class Contract:
             raise ContractError("contract: labels must be non-empty paths of non-empty names")
         if len(set(self.labels)) != len(self.labels):
             raise ContractError("contract: a label stands twice")
+        back_off = self.confidence.back_off if self.confidence else None
+        deepest = max(map(len, self.labels))
+        if back_off and len(back_off.thresholds) != deepest:
+            raise ContractError(
+                f"confidence.back_off: {deepest} thresholds are needed, one for each level of the "
+                f"labels, not {len(back_off.thresholds)}"
+            )
 
     @property
     def temperature(self) -> float:
@@ -140,7 +137,8 @@ class Contract:
 
     def to_json(self) -> str:
         """Return the document as stored in a model: one line, keys in a fixed order, UTF-8."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        document = asdict(self) | {"schema": SCHEMA}
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Contract:
@@ -161,10 +159,22 @@ class Contract:
                 f"contract: schema {schema} is newer than {SCHEMA}, the newest that this version "
                 "of edge-fgr reads; update edge-fgr"
             )
-        if schema != SCHEMA or isinstance(schema, bool):
-            raise ContractError(f"contract: schema must be {SCHEMA}, not {schema!r}")
+        if schema not in (1, SCHEMA) or isinstance(schema, bool):
+            raise ContractError(f"contract: schema must be 1 or {SCHEMA}, not {schema!r}")
+        if schema == 1:
+            _refuse_later_keys(raw)
         contract: Contract = build(cls, raw, "contract")
         return contract
+
+
+def _refuse_later_keys(raw: Mapping[str, Any]) -> None:
+    """Raise ContractError when a document of schema 1 holds what only schema 2 knows."""
+    confidence = raw.get("confidence")
+    if isinstance(confidence, Mapping) and (later := sorted(set(confidence) - {"temperature"})):
+        raise ContractError(
+            f"contract.confidence: unknown key {', '.join(map(repr, later))} in schema 1; "
+            "known: temperature"
+        )
 
 
 def check_roi(roi: Roi) -> None:
@@ -238,7 +248,10 @@ def _value(hint: Any, raw: Any, where: str) -> Any:
     if hasattr(hint, "__dataclass_fields__"):
         return build(hint, raw, where)
     if hint is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
+        try:
+            return float(raw)
+        except OverflowError:
+            raise ContractError(f"{where}: the number is too large") from None
     if not isinstance(raw, hint) or (isinstance(raw, bool) and hint is not bool):
         wanted = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
         raise ContractError(f"{where}: {wanted[hint]} is needed, not {raw!r}")

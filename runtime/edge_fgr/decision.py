@@ -1,7 +1,8 @@
-"""From logits to probabilities, ranks and coarse classes. numpy only, no state."""
+"""From logits to probabilities, ranks, coarse classes and verdicts. numpy only, no state."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.floating]
 
-__all__ = ["best", "probabilities", "roll_up"]
+__all__ = ["back_off", "best", "conformal_set", "probabilities", "roll_up", "unknown_score"]
 
 
 def probabilities(logits: Floats, temperature: float = 1.0) -> Floats:
@@ -48,3 +49,53 @@ def roll_up(values: Floats, labels: Sequence[Label], depth: int) -> tuple[list[L
     member = np.zeros((len(labels), len(coarse)))
     member[np.arange(len(labels)), [place[label[:depth]] for label in labels]] = 1
     return coarse, values @ member
+
+
+def unknown_score(logits: Floats) -> Floats:
+    """Return how far the largest logit of ``(..., C)`` stands above their mean: ``(...)``, float64.
+
+    It ranks images as the largest softmax value does when the temperature grows without end, which
+    Liang et al. (ICLR 2018) analyse as what makes a high temperature work. The sum is rounded once
+    (``math.fsum``), so equal logits give equal bits in any batch and on every machine.
+    """
+    import numpy as np
+
+    rows = logits.reshape(-1, logits.shape[-1]).tolist()
+    scores = [max(row) - math.fsum(row) / len(row) for row in rows]
+    return np.array(scores, np.float64).reshape(logits.shape[:-1])
+
+
+def conformal_set(values: Floats, quantile: float) -> list[int]:
+    """Return the classes of probabilities ``(C,)`` with 1 - p at most ``quantile``, best first.
+
+    Least ambiguous sets (Sadinle, Lei and Wasserman, JASA 2019). The best class always belongs:
+    an empty set says nothing, and one class more can only raise the coverage.
+    """
+    order = best(values, len(values))
+    return [i for place, i in enumerate(order) if place == 0 or 1 - values[i] <= quantile]
+
+
+def back_off(
+    values: Floats, labels: Sequence[Label], thresholds: Sequence[float | None]
+) -> tuple[Label, float]:
+    """Return the deepest class that is certain enough, and its summed probability.
+
+    Args:
+        values: probabilities ``(C,)``.
+        labels: a path per class.
+        thresholds: for depth 1, 2 … the least sum of the best class there; None for a depth that
+            gives no answers.
+
+    Returns:
+        The class as a path. The empty path, which holds everything and so has probability 1, when
+        not even the coarsest name is certain enough.
+    """
+    for depth in range(len(thresholds), 0, -1):
+        threshold = thresholds[depth - 1]
+        if threshold is None:
+            continue
+        coarse, sums = roll_up(values, labels, depth)
+        (top,) = best(sums, 1)
+        if sums[top] >= threshold:
+            return coarse[top], float(sums[top])
+    return (), 1.0

@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from edge_fgr.contract import Confidence, Contract, Geometry, Provenance
+from edge_fgr.confidence import BackOff, Confidence, Conformal, Unknown
+from edge_fgr.contract import Contract, Geometry, Provenance
 from edge_fgr.errors import ContractError
+from edge_fgr.model import embedded, open_model
 
 CONTRACT = Contract(
     name="fruit",
@@ -15,7 +17,14 @@ CONTRACT = Contract(
     labels=(("Fruit", "Apple, red"), ("Fruit", "Birne äöü"), ("Vegetables",)),
     geometry=Geometry(size=224, short_side=256, roi=(0.0, 0.1, 0.9, 1.0)),
     target="portable",
-    confidence=Confidence(temperature=0.8),
+    confidence=Confidence(
+        temperature=0.8,
+        unknown=Unknown("max_minus_mean", threshold=-0.5, share=0.05),
+        conformal=Conformal("lac", ((0.8, 0.1), (0.95, 0.4))),
+        back_off=BackOff(precision=0.95, certainty=0.9, thresholds=(0.5, None)),
+        images=40,
+        fitted_on="calibration",
+    ),
     provenance=Provenance(recipe="r", metrics={"test": {"int8_top1": 0.9}}),
 )
 
@@ -47,7 +56,9 @@ def changed(**changes: object) -> str:
         ({"geometry__zoom": 2}, "unknown key 'zoom'"),
         ({"name": KeyError}, "missing key 'name'"),
         ({"geometry__size": KeyError}, "missing key 'size'"),
-        ({"schema": 2}, "newer"),
+        ({"schema": 3}, "newer"),
+        ({"schema": 0}, "1 or 2"),
+        ({"schema": 1}, "'unknown' in schema 1"),
         ({"schema": KeyError}, "schema"),
         ({"schema": True}, "schema"),
         ({"version": "3"}, "an integer is needed"),
@@ -65,6 +76,31 @@ def changed(**changes: object) -> str:
         ({"geometry__scaled_decode": 0.5}, "scaled_decode"),
         ({"confidence__temperature": 0}, "temperature"),
         ({"confidence__temperature": None}, "a number is needed"),
+        ({"confidence__temperature": float("inf")}, "temperature"),
+        ({"confidence__temperature": float("nan")}, "temperature"),
+        ({"confidence__temperature": 10**400}, "too large"),
+        ({"confidence__colour": 1}, "unknown key 'colour'"),
+        ({"confidence__images": 0}, "fitted on"),
+        ({"confidence__images": -1}, "at least 0"),
+        ({"confidence__images": 4.5}, "an integer"),
+        ({"confidence__fitted_on": ""}, "fitted on"),
+        ({"confidence__unknown__score": "energy"}, "'energy' is none of"),
+        ({"confidence__unknown__threshold": float("nan")}, "finite"),
+        ({"confidence__unknown__share": 0}, "share"),
+        ({"confidence__unknown__share": KeyError}, "missing key 'share'"),
+        ({"confidence__conformal__score": "aps"}, "'aps' is none of"),
+        ({"confidence__conformal__quantiles": []}, "at least one"),
+        ({"confidence__conformal__quantiles": [[0.8]]}, "2 values"),
+        ({"confidence__conformal__quantiles": [[0.8, 1.5]]}, "a quantile"),
+        ({"confidence__conformal__quantiles": [[1.0, 0.5]]}, "a coverage"),
+        ({"confidence__conformal__quantiles": [[0.9, 0.5], [0.8, 0.6]]}, "rise"),
+        ({"confidence__conformal__quantiles": [[0.8, 0.5], [0.9, 0.4]]}, "rise"),
+        ({"confidence__back_off__precision": 1}, "precision"),
+        ({"confidence__back_off__certainty": float("nan")}, "certainty"),
+        ({"confidence__back_off__thresholds": [None, None]}, "at least one"),
+        ({"confidence__back_off__thresholds": [0.5, 1.01]}, "a threshold"),
+        ({"confidence__back_off__thresholds": [0.5]}, "2 thresholds are needed"),
+        ({"confidence__back_off__thresholds": [0.5, "x"]}, "a number"),
         ({"provenance__metrics": [1]}, "an object is needed"),
     ],
 )
@@ -82,3 +118,24 @@ def test_what_is_no_contract_is_refused(text):
 def test_optional_parts_may_be_absent():
     text = changed(confidence=None, geometry__roi=None)
     assert Contract.from_json(text).confidence is None
+
+
+def test_schema_1_is_read_and_2_is_written():
+    text = changed(schema=1, confidence={"temperature": 0.8})
+    contract = Contract.from_json(text)
+    assert contract.schema == 1 and contract.confidence == Confidence(0.8)
+    again = Contract.from_json(contract.to_json())
+    assert json.loads(contract.to_json())["schema"] == again.schema == 2
+    assert (again.confidence, again.labels) == (contract.confidence, contract.labels)
+
+
+def test_every_part_of_the_confidence_may_be_absent():
+    for part in ("unknown", "conformal", "back_off"):
+        for absent in (None, KeyError):
+            read = Contract.from_json(changed(**{f"confidence__{part}": absent}))
+            assert getattr(read.confidence, part) is None
+
+
+def test_the_embedded_model_opens():
+    contract = open_model(embedded()["grocery81"], device="cpu").contract
+    assert contract.temperature > 0 and Contract.from_json(contract.to_json()).labels
