@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from edge_fgr.errors import EdgeFgrError, ImageError, OutputError, UsageError
-from edge_fgr.extras import add_to
+from edge_fgr.extras import add_to, inspect_graph
 from edge_fgr.progress import progress, say
 
 __all__ = ["app", "main"]
@@ -96,6 +96,11 @@ def classify(
     # One image alone: a pool of threads costs more than it saves, unless it was asked for.
     inner = threads or 1 if alone else 1
     classifier = Classifier.load(model, device=device, threads=inner)  # type: ignore[arg-type]
+    if classifier.contract.target not in ("portable", "fp32") and classifier.device == "cpu":
+        from edge_fgr.cpu import suits
+
+        if reason := suits(classifier.contract.target):
+            say(f"edge-fgr: warning: {reason}")
     if not alone:
         gc.enable()
     ranks = top_k or (1 if form == "table" else 5)
@@ -134,6 +139,9 @@ def classify(
 def inspect(
     model: Annotated[str | None, typer.Argument(help="A .onnx file or an embedded model.")] = None,
     form: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Its operators, integer and float (extra: export).")
+    ] = False,
 ) -> None:
     """Show what a model says about itself."""
     from edge_fgr.card import card, card_lines
@@ -142,6 +150,9 @@ def inspect(
 
     if form not in ("table", "json"):
         raise UsageError(f"--format {form}: is none of table, json")
+    if graph:
+        inspect_graph(model, form)
+        return
     facts = card(open_model(model, device="cpu"))
     sys.stdout.write(to_line(facts) + "\n" if form == "json" else card_lines(facts))
 
