@@ -6,19 +6,13 @@ escapes them, and never a plot.
 
 from __future__ import annotations
 
-import base64
-import io
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, StrictUndefined
-from PIL import Image
 
 from edge_fgr.contract import Geometry, Label
 from edge_fgr.decision import probabilities, roll_up
@@ -29,6 +23,7 @@ from edge_fgr_train import plots
 from edge_fgr_train.chain import Point
 from edge_fgr_train.dataset import Sample, targets_of
 from edge_fgr_train.evaluate import coarse_hits, wilson
+from edge_fgr_train.pages import clean, data_uri, render
 from edge_fgr_train.parts import FITTED, Split
 from edge_fgr_train.recipe import Recipe
 from edge_fgr_train.selection import parse_selection
@@ -47,12 +42,6 @@ _TRIED = 5
 
 _THUMBNAIL = 192
 """Side in pixels."""
-
-_LONGEST = 160
-"""Letters of a name that are kept; the page's style cuts to what fits."""
-
-_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Marks that turn the direction of what follows: a name could change the words beside it."""
 
 _MOST_LABELS = 48
 """With more classes, the rows of a matrix are too low for labels."""
@@ -123,14 +112,8 @@ def write_report(folder: Path, report: Report) -> Path:
         "pairs": _pairs(report, truth, counts),
         "classes": _classes(counts),
     }
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["clean"] = _clean
-    source = files("edge_fgr_train") / "templates" / "report.html"
-    template = environment.from_string(source.read_text(encoding="utf-8"))
     path = folder / "report.html"
-    atomic_write(path, template.render(page))
+    atomic_write(path, render("edge_fgr_train", "report.html", page))
     return path
 
 
@@ -212,7 +195,7 @@ def _matrix(counts: Ints, labels: Sequence[Label], what: str) -> dict[str, Any]:
         "svg": plots.heat_map(counts, thin=thin, thick=thick, label=title),
         "strips": strips,
         "side": max(160, min(680, 40 * n)),
-        "data": {"names": [" / ".join(map(_clean, label)) for label in labels], "cells": cells},
+        "data": {"names": [" / ".join(map(clean, label)) for label in labels], "cells": cells},
     }
 
 
@@ -248,14 +231,10 @@ def _picture(samples: Sequence[Sample], geometry: Geometry) -> dict[str, str] | 
     """Return the first image that can be read, as the network sees it; None if there is none."""
     for sample in samples[:_TRIED]:
         try:
-            picture = Image.fromarray(load(sample.path, geometry))
+            pixels = load(sample.path, geometry)
         except EdgeFgrError:
             continue
-        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=82, optimize=True)
-        encoded = base64.b64encode(buffer.getvalue()).decode()
-        return {"data": f"data:image/jpeg;base64,{encoded}", "name": sample.name}
+        return {"data": data_uri(pixels, _THUMBNAIL), "name": sample.name}
     return None
 
 
@@ -277,11 +256,3 @@ def _classes(counts: Ints) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: (not row["judged"], row["recall"], -row["judged"]))
-
-
-def _clean(text: str) -> str:
-    """Return a name on one line, without what no font shows and what turns the order of letters."""
-    gone = ("Cc", "Cs", "Zl", "Zp")
-    line = "".join(" " if unicodedata.category(c) in gone or c in _TURNS else c for c in text)
-    line = " ".join(line.split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
