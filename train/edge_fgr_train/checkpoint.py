@@ -31,6 +31,7 @@ from edge_fgr_train.recipe import Recipe
 
 __all__ = [
     "Run",
+    "epochs_of",
     "load_head",
     "load_network",
     "load_state",
@@ -52,6 +53,7 @@ class Run:
         splits: those of its splits that hold the images.
         fit, evaluate, calibration: names of the images in the data set.
         base: name of the exported model in the folder whose head was replaced; else empty.
+        source: the run that it was fine-tuned from; else empty.
     """
 
     recipe: Recipe
@@ -61,6 +63,7 @@ class Run:
     evaluate: tuple[str, ...]
     calibration: tuple[str, ...]
     base: str = ""
+    source: str = ""
 
     def write(self, folder: Path) -> None:
         """Write ``run.json``."""
@@ -163,6 +166,24 @@ def save_state(path: Path, modules: Mapping[str, nn.Module], optimiser: torch.op
     for i, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{key}": value for key, value in values.items()}
     atomic_write(path, save(_plain(tensors), metadata={"epoch": str(epoch)}))
+
+
+def epochs_of(folder: Path) -> int | None:
+    """Return how many epochs of a run are finished; None where it kept no state.
+
+    Raises:
+        ModelError: the state is damaged.
+    """
+    from safetensors import safe_open
+
+    path = folder / "state.safetensors"
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            return int(file.metadata()["epoch"])
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: damaged ({error}); remove it to go on without") from None
 
 
 def load_state(

@@ -21,11 +21,12 @@ from edge_fgr_train.loop import train
 from edge_fgr_train.mic import mic_labels, permutation_threshold
 from edge_fgr_train.network import device_of
 from edge_fgr_train.parts import FITTED, Split, split_of
+from edge_fgr_train.qat import fine_tune
 from edge_fgr_train.recipe import Recipe, load_recipe
 from edge_fgr_train.report import Report, write_report
 from edge_fgr_train.selection import parse_selection, scores_of
 
-__all__ = ["run"]
+__all__ = ["run", "run_qat"]
 
 _MOST_FITTED = 512
 """Images of the fit split that a network is judged on where nothing was kept apart."""
@@ -67,6 +68,30 @@ def run(
         split = split_of(data, recipe, recipe_name)
         _say(recipe, split)
         report = _of_chain(fit_run(split, recipe, source, output), recipe, split)
+    _done(output, recipe, report)
+
+
+def run_qat(
+    source: Path, data: str | None, output: Path, changes: Sequence[str], device: str
+) -> None:
+    """Fine-tune the network of the run ``source`` for INT8 into the folder ``output``.
+
+    Args:
+        source: a finished run.
+        data: where its data set is now; None: where it was.
+        output: the new run's folder.
+        changes: ``section.key=value`` items.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        EdgeFgrError: see the error tree; nothing half-written is left under a final name.
+    """
+    processor = device_of(device)
+    recipe, split = fine_tune(source, data, changes, output, processor)
+    _done(output, recipe, _of_network(output, recipe, split, processor))
+
+
+def _done(output: Path, recipe: Recipe, report: Report) -> None:
     say(f"{write_report(output, report)}: what was found, to look at")
     say(f"{output}: done; next: edge-fgr export {output} -o {recipe.name}.onnx")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,50 @@ from edge_fgr_train.network import Network, build_network
 from edge_fgr_train.parts import Split, contract_of, run_of
 from edge_fgr_train.recipe import Optimise, Recipe
 
-__all__ = ["train"]
+__all__ = ["Task", "train"]
 
 
-def train(split: Split, recipe: Recipe, folder: Path, device: torch.device) -> Contract:
+class Task:
+    """What kinds of training do each in their own way: this one fits a new network to labels.
+
+    Attributes:
+        source: the run that it starts from, if it does.
+        exact: whether the network must be computed in fp32.
+    """
+
+    source, exact = "", False
+
+    def __init__(self, recipe: Recipe, classes: int, device: torch.device) -> None:
+        self.recipe, self.classes, self.device = recipe, classes, device
+
+    def network(self) -> Network:
+        """Return the network to start from; equal at every call."""
+        recipe = self.recipe
+        network = build_network(
+            recipe.model,
+            self.classes,
+            pretrained=recipe.model.pretrained,
+            size=recipe.geometry.size,
+        )
+        return network.to(self.device)
+
+    def begin(self, network: Network) -> None:
+        """Prepare for an epoch, which starts with ``network``."""
+
+    def loss(self, network: Network, pixels: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of a batch: pixels ``(N, H, W, 3)``, targets ``(N,)`` or ``(N, C)``."""
+        logits = network(pixels).logits.float()
+        smoothing = self.recipe.optimise.label_smoothing
+        return nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+
+    def result(self, network: Network) -> Network:
+        """Return what is kept of the averaged ``network``."""
+        return network
+
+
+def train(
+    split: Split, recipe: Recipe, folder: Path, device: torch.device, task: Task | None = None
+) -> Contract:
     """Train, writing the run's folder after every epoch; resume when it holds a state.
 
     Raises:
@@ -38,9 +79,11 @@ def train(split: Split, recipe: Recipe, folder: Path, device: torch.device) -> C
         ModelError: the loss is no longer a number, or the state is damaged.
     """
     labels = labels_of(split.fit)
-    run, contract = run_of(split, recipe), contract_of(split, recipe)
+    task = task or Task(recipe, len(labels), device)
+    run = replace(run_of(split, recipe), source=task.source)
+    contract = contract_of(split, recipe)
     rules = recipe.optimise
-    parts, optimiser = _start(recipe, len(labels), device)
+    parts, optimiser = _start(task)
     parts["soup"] = AveragedModel(parts["network"], use_buffers=True)
 
     state, done = folder / "state.safetensors", 0
@@ -57,13 +100,14 @@ def train(split: Split, recipe: Recipe, folder: Path, device: torch.device) -> C
     with progress((whole - done) * steps, "train") as advance:
         for epoch in range(done, whole):
             if epoch and epoch % rules.epochs == 0:  # the next member starts where the first did
-                fresh, optimiser = _start(recipe, len(labels), device)
+                fresh, optimiser = _start(task)
                 parts |= fresh
-            loss = _epoch(parts, optimiser, pictures, recipe, epoch, steps, advance)
+            loss = _epoch(parts, optimiser, pictures, task, epoch, steps, advance)
             best = parts["average"].module if rules.ema else parts["network"]
             if (epoch + 1) % rules.epochs == 0:
                 parts["soup"].update_parameters(best)
                 best = parts["soup"].module
+            best = task.result(best)
             row: dict[str, float] = {"epoch": epoch + 1, "loss": round(loss, 4)}
             if split.evaluate:
                 logits = logits_of(best, [s.path for s in split.evaluate], recipe.geometry)
@@ -76,15 +120,11 @@ def train(split: Split, recipe: Recipe, folder: Path, device: torch.device) -> C
     return contract
 
 
-def _start(
-    recipe: Recipe, classes: int, device: torch.device
-) -> tuple[dict[str, Any], torch.optim.Optimizer]:
-    """Return a fresh network, its moving average, and an optimiser; equal at every call."""
-    rules = recipe.optimise
+def _start(task: Task) -> tuple[dict[str, Any], torch.optim.Optimizer]:
+    """Return a network to start from, its moving average, and an optimiser; equal at every call."""
+    rules = task.recipe.optimise
     torch.manual_seed(seed_of(rules.seed))
-    network = build_network(recipe.model, classes, pretrained=True, size=recipe.geometry.size).to(
-        device
-    )
+    network = task.network()
     average = AveragedModel(network, multi_avg_fn=_moving(rules.ema), use_buffers=True)
     return {"network": network, "average": average}, _optimiser(network, rules)
 
@@ -106,15 +146,16 @@ def _epoch(
     parts: Mapping[str, Any],
     optimiser: torch.optim.Optimizer,
     pictures: TrainingSet,
-    recipe: Recipe,
+    task: Task,
     epoch: int,
     steps: int,
     advance: Advance,
 ) -> float:
     """Run one epoch and return its mean loss."""
-    rules, network = recipe.optimise, parts["network"]
+    rules, network = task.recipe.optimise, parts["network"]
     device = next(network.parameters()).device
-    mix = mixer(recipe.augment, network.head.out_features)
+    mix = mixer(task.recipe.augment, network.head.out_features)
+    task.begin(network)
     network.train()
     pictures.epoch = epoch
     total = 0.0
@@ -125,9 +166,9 @@ def _epoch(
             x, y = mix(x.permute(0, 3, 1, 2).float(), y)
             x = x.permute(0, 2, 3, 1)
         _schedule(optimiser, rules, epoch % rules.epochs + step / steps)
-        with torch.autocast(device.type, torch.bfloat16, enabled=_has_bf16(device)):
-            logits = network(x).logits
-        loss = nn.functional.cross_entropy(logits.float(), y, label_smoothing=rules.label_smoothing)
+        fast = not task.exact and _has_bf16(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            loss = task.loss(network, x, y)
         if not math.isfinite(loss.item()):
             raise ModelError(
                 f"the loss became {loss.item()} in epoch {epoch + 1}, step {step + 1}; "

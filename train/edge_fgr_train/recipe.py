@@ -13,7 +13,16 @@ from edge_fgr.contract import Geometry, build
 from edge_fgr.errors import ContractError, InputMissingError, UsageError
 from edge_fgr_train.backbones import native_geometry
 
-__all__ = ["Augment", "Chain", "Data", "Model", "Optimise", "Recipe", "load_recipe"]
+__all__ = [
+    "Augment",
+    "Chain",
+    "Data",
+    "Model",
+    "Optimise",
+    "Recipe",
+    "change_recipe",
+    "load_recipe",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,7 @@ class Model:
         frozen: the stem and so many stages keep their ImageNet weights and statistics. Early
             stages see edges and colours, which do not depend on the task, and cost most time.
         l2: the head sees the embedding scaled to length 1.
+        pretrained: start from ImageNet weights; false starts from chance.
     """
 
     backbone: str = "efficientnet_lite0"
@@ -50,6 +60,7 @@ class Model:
     drop_path: float = 0.0
     frozen: int = 0
     l2: bool = False
+    pretrained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +223,22 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     except (ContractError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from None
     return recipe
+
+
+def change_recipe(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+    """Return ``recipe`` with ``section.key=value`` items replaced.
+
+    Raises:
+        UsageError: unknown keys, or values out of range.
+    """
+    raw = asdict(recipe)
+    try:
+        for change in changes:
+            _apply(raw, change)
+        changed: Recipe = build(Recipe, raw, "recipe")
+    except (ContractError, ValueError) as error:
+        raise UsageError(f"{recipe.name}: {error}") from None
+    return changed
 
 
 def _backbone_of(raw: dict[str, Any]) -> str:
