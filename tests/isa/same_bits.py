@@ -1,6 +1,7 @@
 """Same bits everywhere: an INT8 model's logits, from the image file on, on unlike processors.
 
-    python tests/isa/same_bits.py [--model M.onnx] [--cache DIR] [IMAGE...]
+    python tests/isa/same_bits.py [--model M.onnx] [--cache DIR] [--count N] [--platforms A,B]
+                                  [--jobs N] [IMAGE or FOLDER...]
 
 Every platform runs ``logits_of.py``; its pixels and logits are compared, to the last bit, with
 those of the host on one thread. The first run fetches the emulators and what runs inside them into
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,10 @@ from typing import Any
 import numpy as np
 from emulators import Platform, emulated_platforms, host_platforms, last_line
 
-from edge_fgr.errors import EdgeFgrError, InputMissingError, UnavailableError
+from edge_fgr.errors import EdgeFgrError, InputMissingError, UnavailableError, UsageError
+from edge_fgr.parallel import cores
 from edge_fgr.progress import say
+from edge_fgr.sources import expand
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("logits_of.py")
@@ -103,19 +107,38 @@ def compare(
     return tuple(found)
 
 
-def report(model: Path, cache: Path, images: Sequence[str]) -> bool:
-    """Print a row per platform, what differs, and the JSON line; return whether all agree."""
-    first, *others = host_platforms()
+def matching(platforms: Sequence[Platform], parts: Sequence[str]) -> list[Platform]:
+    """Return the platforms whose name has one of the parts in it, in any case."""
+    return [one for one in platforms if any(part.lower() in one.name.lower() for part in parts)]
+
+
+def report(
+    model: Path, cache: Path, images: Sequence[str], wanted: Sequence[str], jobs: int
+) -> bool:
+    """Print a row per platform, what differs, and the JSON line; return whether all agree.
+
+    Args:
+        model: the model.
+        cache: where the emulators are, or are put.
+        images: files.
+        wanted: parts of the names of the platforms that are compared with the first one; none: all.
+        jobs: platforms that run side by side.
+    """
+    first, *others = hosts = host_platforms()
     # Before the set-up, so that a bad model or image is told at once.
     reference, seconds = run(first, model, images)
-    others += emulated_platforms(first, cache, reference["versions"])
+    if not wanted or any(not matching(hosts, [part]) for part in wanted):
+        others += emulated_platforms(first, cache, reference["versions"])
+    for part in wanted:
+        if not matching([first, *others], [part]):
+            names = "; ".join(dict.fromkeys(one.name for one in (first, *others)))
+            raise UsageError(f"--platforms {part}: is part of none of: {names}")
+    others = matching(others, wanted) if wanted else others
     row = "{:<24} {:>11} {:>6} {:>9} {:>7}"
     print(row.format("platform", "onnxruntime", "images", "identical", "seconds"))
     results = []
-    for where in (first, *others):
-        answer = reference
-        if where is not first:
-            answer, seconds = run(where, model, images)
+
+    def add(where: Platform, answer: dict[str, Any], seconds: float) -> None:
         release = answer["versions"]["onnxruntime"]
         differences = compare(images, reference, answer)
         results.append(Result(where.name, release, len(images), round(seconds, 1), differences))
@@ -124,27 +147,64 @@ def report(model: Path, cache: Path, images: Sequence[str]) -> bool:
         for one in differences:
             what = "pixels and logits" if one.pixels else "logits"
             print(f"  {one.image}: {what} differ, a logit by up to {one.logits:.6g}")
+
+    add(first, reference, seconds)
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(run, where, model, images) for where in others]
+        try:
+            for where, answer in zip(others, waiting, strict=True):
+                add(where, *answer.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     same = not any(result.differences for result in results)
     summary = {"model": str(model), "identical": same, "platforms": [asdict(r) for r in results]}
     print(json.dumps(summary))
     return same
 
 
+def chosen(names: Sequence[str], count: int | None) -> list[str]:
+    """Return image files: those named, and those in folders and below, evenly spread.
+
+    Raises:
+        EdgeFgrError: nothing is there, or something may not be read.
+    """
+    found: list[str] = []
+    for source in expand(names, recursive=True):
+        if isinstance(source, EdgeFgrError):
+            raise source
+        found.append(str(source))
+    if count is None or count >= len(found):
+        return found
+    return [found[i * len(found) // count] for i in range(count)]
+
+
 def main() -> int:
     """Run for the command line; a failure that can be expected is one line on stderr."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="default: the project's photos")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="files or folders; default: ours"
+    )
     parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
     parser.add_argument("--cache", type=Path, default=REPOSITORY / ".cache/isa")
+    parser.add_argument("--count", type=int, metavar="N", help="so many images, evenly spread")
+    parser.add_argument("--platforms", default="", metavar="A,B", help="parts of platforms' names")
+    parser.add_argument(
+        "--jobs", type=int, default=cores(), help="platforms side by side; default: %(default)s"
+    )
     options = parser.parse_args()
+    wanted = [part.strip() for part in options.platforms.split(",") if part.strip()]
     photos = sorted(str(path) for folder in PHOTOS for path in folder.glob("*.jpg"))
-    images = options.images or photos
     try:
+        if options.jobs < 1 or (options.count is not None and options.count < 1):
+            raise UsageError("--count and --jobs: at least 1 is needed")
+        images = chosen(options.images or photos, options.count)
         if not images:
             raise InputMissingError(f"no photos in {PHOTOS[0]} or {PHOTOS[1]}: name image files")
         if not options.model.is_file():
             raise InputMissingError(f"{options.model}: no such model: export it, or give --model")
-        return 0 if report(options.model, options.cache.absolute(), images) else 1
+        same = report(options.model, options.cache.absolute(), images, wanted, options.jobs)
+        return 0 if same else 1
     except EdgeFgrError as error:
         say(str(error))
         return error.exit_code
