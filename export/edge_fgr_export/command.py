@@ -5,7 +5,9 @@ Nothing stands under its final name before it was compared on image files.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,79 +15,154 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from edge_fgr.contract import METADATA_KEY, Confidence, Contract
+from edge_fgr.contract import METADATA_KEY, Contract
 from edge_fgr.errors import ModelError, UsageError
-from edge_fgr.files import atomic_path
+from edge_fgr.files import atomic_path, atomic_write
 from edge_fgr.model import open_model
 from edge_fgr.progress import say
+from edge_fgr_export.budget import quantise_within, table
+from edge_fgr_export.confidence import fit_confidence
 from edge_fgr_export.graph import from_network
+from edge_fgr_export.half import to_half
 from edge_fgr_export.images import RANGE_IMAGES, Images, images_of
+from edge_fgr_export.litert import open_tflite, write_litert
 from edge_fgr_export.parity import (
     answers_of,
-    check_int8,
+    check_candidate,
     check_twin,
     embeddings_of,
     logits_of,
 )
-from edge_fgr_export.quantise import groups_of, kernels_of, quantise
-from edge_fgr_export.ranges import collect
+from edge_fgr_export.quantise import Settings
+from edge_fgr_export.range_methods import METHODS
 from edge_fgr_export.rehead import rehead
+from edge_fgr_export.same_bits import check_same_bits
+from edge_fgr_export.targets import Target, target_of
+from edge_fgr_export.trial import Bench, Trial
 from edge_fgr_train.checkpoint import Run, load_head, load_network
 from edge_fgr_train.evaluate import logits_of as torch_logits_of
 from edge_fgr_train.linear import LinearHead
-from edge_fgr_train.temperature import fit_temperature
 
-__all__ = ["RANGE_IMAGES", "fp32_path", "run", "stamp"]
+__all__ = ["Options", "fp32_path", "run", "stamp"]
 
 Floats = npt.NDArray[np.float32]
 
 
-def run(folder: Path, output: Path | None, data: str | None) -> None:
-    """Export a run as INT8 ``output`` and its fp32 twin beside it.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to export.
+
+    Attributes:
+        target: of ``targets``.
+        max_drop: most that top-1 may fall against fp32, in points.
+        ranges: a method of ``range_methods``, or ``auto``.
+        range_images: how many training images ranges come from.
+        json: file for the steps and figures; None: none.
+
+    Raises:
+        UsageError: an option that cannot be meant.
+    """
+
+    target: str = "portable"
+    max_drop: float = 0.3
+    ranges: str = "auto"
+    range_images: int = RANGE_IMAGES
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        target_of(self.target)
+        if not 0 <= self.max_drop <= 100:
+            raise UsageError(f"--max-drop {self.max_drop}: a number from 0 to 100 is needed")
+        if self.ranges != "auto" and self.ranges not in METHODS:
+            raise UsageError(f"--ranges {self.ranges}: is none of auto, {', '.join(METHODS)}")
+        if self.range_images < 1:
+            raise UsageError(f"--range-images {self.range_images}: at least 1 is needed")
+
+
+def run(
+    folder: Path, output: Path | None, data: str | None, options: Options | None = None
+) -> None:
+    """Export a run as ``output``, and its fp32 twin beside it.
 
     Args:
         folder: the run.
-        output: the INT8 model; ``x.onnx`` has the twin ``x.fp32.onnx``. None: in the run's folder.
+        output: the model; ``x.onnx`` has the twin ``x.fp32.onnx``. None: in the run's folder.
         data: where the run's images are now; by default where they were.
+        options: what for, and within what budget.
 
     Raises:
         InputMissingError: no run, or its images are gone.
+        MissingExtraError: the target needs packages that are not installed.
         ModelError: the graph cannot be quantised, or does not agree with the network.
         OutputError: a file could not be written; an older one stays untouched.
     """
+    options = options or Options()
+    target = target_of(options.target)
     made = Run.read(folder)
-    output = output or folder / f"{made.recipe.name}.onnx"
-    if output.suffix != ".onnx":
-        raise UsageError(f"{output}: the model's name must end in .onnx")
-    images = images_of(made, data)
-    if made.base:
-        _new_head(folder, made, output, images)
+    output = output or folder / f"{made.recipe.name}{target.suffix}"
+    if output.suffix != target.suffix:
+        raise UsageError(
+            f"{output}: the name of a model for {target.name} must end in {target.suffix}"
+        )
+    images = images_of(made, data, options.range_images)
+    if not made.base:
+        trials = _network(folder, made, output, images, options)
+    elif options.target != "portable":
+        raise UsageError(f"{folder}: a chain on an exported model keeps the target of that model")
     else:
-        _network(folder, made, output, images)
+        trials = _new_head(folder, made, output, images, options)
+    if options.json is not None:
+        facts = {"schema_version": 1, "target": target.name, "steps": table(trials)}
+        atomic_write(options.json, json.dumps(facts, indent=1).encode() + b"\n")
 
 
-def _network(folder: Path, made: Run, output: Path, images: Images) -> None:
+def _network(
+    folder: Path, made: Run, output: Path, images: Images, options: Options
+) -> Sequence[Trial]:
     network, contract, _ = load_network(folder)
+    target, targets = target_of(options.target), images.targets(contract)
     say("fp32: exporting")
     fp32 = from_network(network, contract.geometry.size)
     reference = torch_logits_of(network, images.paths, contract.geometry)
-    with atomic_path(fp32_path(output)) as beside:
+    twin = output if target.kind == "fp32" else fp32_path(output)
+    with atomic_path(twin) as beside:
         beside.write_bytes(stamp(fp32, replace(contract, target="fp32")))
-        logits = logits_of(open_model(beside, device="cpu"), images.paths, contract.geometry)
-        top1 = check_twin(output, reference, logits, images.targets(contract))
-    say(f"int8: ranges from {len(images.ranges)} training images")
-    groups, head = groups_of(fp32), None
+        model = open_model(beside, device="cpu")
+        logits = logits_of(model, images.paths, contract.geometry)
+        metrics = {"torch_top1": check_twin(twin, reference, logits, targets)}
+        chosen = logits_of(model, images.chosen_paths, contract.geometry)
+    head = None
     if made.recipe.chain is not None:
         weight, bias, _ = load_head(folder)
         head = LinearHead(weight, bias, made.recipe.model.l2)
-    seen = collect(fp32, groups, images.range_paths, contract.geometry, kernels_of(fp32))
-    int8 = quantise(fp32, groups, seen, fine_head=head is not None)
-    contract = replace(contract, target="portable")
-    _write(output, int8, contract, images, logits, head, {"torch_top1": top1})
-    say(f"{output}: done ({output.stat().st_size / 1e6:.2f} MB); fp32: {fp32_path(output)}")
+    trials: Sequence[Trial] = ()
+    graph = fp32
+    if target.kind == "fp16":
+        graph = to_half(fp32)
+    elif target.kind != "fp32":
+        say(f"int8 for {target.name}: ranges from {len(images.ranges)} training images")
+        bench = Bench(images.chosen_paths, chosen, images.paths, logits, targets, contract.geometry)
+        done = quantise_within(
+            fp32,
+            Settings(target=target, fine_head=head is not None),
+            bench,
+            images.range_paths,
+            method=options.ranges,
+            max_drop=options.max_drop,
+        )
+        graph, trials = done.model, done.trials
+    if target.name == "portable":
+        check_same_bits(graph)
+    contract = replace(contract, target=target.name)
+    _write(output, graph, contract, images, logits, head, metrics, target, options)
+    size = output.stat().st_size / 1e6
+    say(f"{output}: done ({size:.2f} MB){'' if twin == output else f'; fp32: {twin}'}")
+    return trials
 
 
-def _new_head(folder: Path, made: Run, output: Path, images: Images) -> None:
+def _new_head(
+    folder: Path, made: Run, output: Path, images: Images, options: Options
+) -> Sequence[Trial]:
     """A chain on an exported model: its graph with another head."""
     weight, bias, contract = load_head(folder)
     path = folder / made.base
@@ -93,10 +170,12 @@ def _new_head(folder: Path, made: Run, output: Path, images: Images) -> None:
     head = LinearHead(weight, bias, made.recipe.model.l2)
     say(f"{base.id.name}: a new head on its {base.contract.target} graph")
     model = rehead(onnx.load(path), weight, bias, l2=head.l2)
-    contract = replace(contract, target=base.contract.target)
+    target = target_of(base.contract.target)
+    contract = replace(contract, target=target.name)
     exact = head(embeddings_of(base, images.paths, contract.geometry))
-    _write(output, model, contract, images, exact, head, {})
+    _write(output, model, contract, images, exact, head, {}, target, options)
     say(f"{output}: done ({output.stat().st_size / 1e6:.2f} MB)")
+    return ()
 
 
 def _write(
@@ -107,28 +186,45 @@ def _write(
     reference: Floats,
     head: LinearHead | None,
     metrics: dict[str, float],
+    target: Target,
+    options: Options,
 ) -> None:
     """Compare, fit the confidence on the graph itself, stamp, and give the file its name."""
-    targets, geometry = images.targets(contract), contract.geometry
+    targets = images.targets(contract)
+
+    def answers(path: Path) -> tuple[Floats, Floats | None]:
+        if target.kind == "litert":
+            return logits_of(open_tflite(path), images.paths, contract.geometry), None
+        return answers_of(open_model(path, device="cpu"), images.paths, contract.geometry)
+
     with atomic_path(output) as beside:
-        beside.write_bytes(stamp(model, contract))
-        logits, embedding = answers_of(open_model(beside, device="cpu"), images.paths, geometry)
-        exact = head(embedding) if head else None
-        metrics |= check_int8(output, reference, logits, targets, exact)
+        beside.write_bytes(_bytes(model, contract, target))
+        logits, embedding = answers(beside)
+        exact = head(embedding) if head and embedding is not None else None
+        kind = "int8" if target.kind == "litert" else target.kind
+        metrics |= check_candidate(
+            output, kind, reference, logits, targets, exact, max_drop=options.max_drop
+        )
         # What a chain found by cross-validation stands where no image was kept out.
         confidence = contract.confidence
         if images.held:
-            confidence = Confidence(fit_temperature(logits, targets))
+            confidence = fit_confidence(
+                logits, targets, contract.labels, fitted_on=images.judged_by
+            )
         rounded = {name: round(value, 4) for name, value in metrics.items()}
         final = replace(
             contract,
             confidence=confidence,
             provenance=replace(contract.provenance, metrics={images.judged_by: rounded}),
         )
-        beside.write_bytes(stamp(model, final))
-        again = logits_of(open_model(beside, device="cpu"), images.paths[:8], geometry)
-        if not np.array_equal(again, logits[:8]):
+        beside.write_bytes(_bytes(model, final, target))
+        again, _ = answers(beside)
+        if not np.array_equal(again, logits):
             raise ModelError(f"{output}: the stamped model does not repeat its own logits")
+
+
+def _bytes(model: onnx.ModelProto, contract: Contract, target: Target) -> bytes:
+    return write_litert(model, contract) if target.kind == "litert" else stamp(model, contract)
 
 
 def stamp(model: onnx.ModelProto, contract: Contract) -> bytes:

@@ -19,12 +19,23 @@ import onnx
 from edge_fgr.errors import ModelError
 from edge_fgr_export.entry import entry_of
 from edge_fgr_export.heads import head_of
+from edge_fgr_export.moments import Kernel
 from edge_fgr_export.nodes import attribute, constants, reads
-from edge_fgr_export.ranges import Kernel, Range
+from edge_fgr_export.range_methods import Range
 
-__all__ = ["Scale", "absorbed", "body_of", "groups_of", "kernels_of", "scales_of"]
+__all__ = [
+    "Scale",
+    "absorbed",
+    "body_of",
+    "find",
+    "groups_of",
+    "join",
+    "kernel_of",
+    "kernels_of",
+    "scales_of",
+]
 
-Scale = tuple[np.float32, np.uint8]
+Scale = tuple[np.float32, np.uint8 | np.int8]
 """Scale and zero point: value = (code - zero) * scale."""
 
 _KNOWN = {"Conv", "Clip", "Relu", "Add", "MaxPool", "GlobalAveragePool", "Flatten"}
@@ -45,8 +56,9 @@ def body_of(model: onnx.ModelProto) -> list[onnx.NodeProto]:
         strange.discard("Unsqueeze")  # an embedding shown as features of one position
     if strange:
         raise ModelError(
-            f"INT8 has no form of {', '.join(sorted(strange))} here: deploy the fp32 file, or "
-            "train an EfficientNet-Lite"
+            f"INT8 has no form of {', '.join(sorted(strange))} here (networks with squeeze-and-"
+            "excitation or swish lose most of their accuracy in 8 bits): deploy --target fp16 or "
+            "fp32, or train an EfficientNet-Lite"
         )
     return nodes
 
@@ -62,11 +74,15 @@ def absorbed(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     }
 
 
-def groups_of(model: onnx.ModelProto) -> dict[str, str]:
+def groups_of(model: onnx.ModelProto, *, tied: bool = True) -> dict[str, str]:
     """Return each tensor that is rounded to 8 bits with the group whose codes it takes.
 
     Tensors that meet in an Add, and its sum, are joined along the whole chain (union-find), those
     that can be negative apart from those that cannot. Both ends of a MaxPool are joined too.
+
+    Args:
+        model: the fp32 graph.
+        tied: join what meets in an Add; the same bits everywhere need it.
 
     Raises:
         ModelError: an operator that has no integer form here.
@@ -75,42 +91,63 @@ def groups_of(model: onnx.ModelProto) -> dict[str, str]:
     names = [node.output[0] for node in nodes if node.op_type not in _VIEWS]
     root = {name: name for name in names if name not in vanish}
     unsigned = _unsigned(nodes, constants(model))
-    for members in _met(nodes, vanish):
+    for members in _met(nodes, vanish, tied=tied):
         if not root.keys() >= {*members}:
             raise ModelError("Add or MaxPool of something that is not rounded has no INT8 form")
-        _join(root, [name for name in members if name in unsigned])
-        _join(root, [name for name in members if name not in unsigned])
-    return {name: _find(root, name) for name in root}
+        join(root, [name for name in members if name in unsigned])
+        join(root, [name for name in members if name not in unsigned])
+    return {name: find(root, name) for name in root}
 
 
 def kernels_of(model: onnx.ModelProto) -> list[Kernel]:
-    """Return the tensors that dense convolutions read, with the size of the kernel that does."""
+    """Return what the convolutions read, each once."""
     values = constants(model)
-    found = [
-        (node.input[0], tuple(values[node.input[1]].shape[2:]))
-        for node in model.graph.node
-        if node.op_type == "Conv" and attribute(node, "group", 1) == 1
-    ]
-    return list(dict.fromkeys(found))
+    convs = [node for node in model.graph.node if node.op_type == "Conv"]
+    return list(dict.fromkeys(kernel_of(node, values) for node in convs))
+
+
+def kernel_of(node: onnx.NodeProto, values: Mapping[str, np.ndarray]) -> Kernel:
+    """Return what a convolution reads."""
+    size = values[node.input[1]].shape[2:]
+    return Kernel(node.input[0], tuple(size), attribute(node, "group", 1))
 
 
 def scales_of(
-    model: onnx.ModelProto, groups: Mapping[str, str], ranges: Mapping[str, Range]
+    model: onnx.ModelProto,
+    groups: Mapping[str, str],
+    ranges: Mapping[str, Range],
+    *,
+    tied: bool = True,
+    symmetric: bool = False,
 ) -> dict[str, Scale]:
     """Return the scale and zero point of each group.
 
     Tied groups take the scale of the widest; the ranges of the others grow in proportion.
+
+    Args:
+        model: the fp32 graph.
+        groups: of ``groups_of`` with the same ``tied``.
+        ranges: of each group.
+        tied: one scale for what meets in an Add.
+        symmetric: int8 codes around 0 instead of uint8.
     """
     root = {group: group for group in ranges}
-    for members in _met(body_of(model), absorbed(model)):
-        _join(root, [groups[name] for name in members])
+    for members in _met(body_of(model), absorbed(model), tied=tied):
+        join(root, [groups[name] for name in members])
+    if symmetric:
+        wide = {group: max(-low, high) for group, (low, high) in ranges.items()}
+        codes: dict[str, Scale] = {}
+        for group in wide:
+            together = [wide[other] for other in wide if find(root, other) == find(root, group)]
+            codes[group] = np.float32(max(together) / 127), np.int8(0)
+        return codes
     widest: dict[str, float] = {}
     for group, (low, high) in ranges.items():
-        tie = _find(root, group)
+        tie = find(root, group)
         widest[tie] = max(widest.get(tie, 0.0), high - low)
-    found = {}
+    found: dict[str, Scale] = {}
     for group, (low, high) in ranges.items():
-        width = widest[_find(root, group)]
+        width = widest[find(root, group)]
         scale = np.float32(width / 255)
         zero = np.rint(-low * (width / (high - low)) / scale)
         found[group] = scale, np.uint8(np.clip(zero, 0, 255))
@@ -133,21 +170,26 @@ def _cuts_at_zero(node: onnx.NodeProto, values: Mapping[str, np.ndarray]) -> boo
     return bool(node.op_type == "Relu")
 
 
-def _met(nodes: Sequence[onnx.NodeProto], vanish: Mapping[str, onnx.NodeProto]) -> list[list[str]]:
-    """Return the tensors that share a scale: inputs and output of each Add and MaxPool."""
+def _met(
+    nodes: Sequence[onnx.NodeProto], vanish: Mapping[str, onnx.NodeProto], *, tied: bool
+) -> list[list[str]]:
+    """Return the tensors that share a scale: both ends of MaxPool, and what meets in an Add."""
+    kinds = ("Add", "MaxPool") if tied else ("MaxPool",)
     return [
         [*node.input, vanish.get(node.output[0], node).output[0]]
         for node in nodes
-        if node.op_type in ("Add", "MaxPool")
+        if node.op_type in kinds
     ]
 
 
-def _join(root: dict[str, str], members: Sequence[str]) -> None:
+def join(root: dict[str, str], members: Sequence[str]) -> None:
+    """Let members have one root (union-find)."""
     for name in members:
-        root[_find(root, name)] = _find(root, members[-1])
+        root[find(root, name)] = find(root, members[-1])
 
 
-def _find(root: Mapping[str, str], name: str) -> str:
+def find(root: Mapping[str, str], name: str) -> str:
+    """Return the root of ``name``."""
     while root[name] != name:
         name = root[name]
     return name

@@ -115,6 +115,7 @@ def write_int8_head(
     *,
     l2: bool,
     fine: bool = False,
+    pair_safe: bool = True,
 ) -> None:
     """Add a head to a graph where ``embedding_q`` are codes of ``group``; logits stay float.
 
@@ -128,14 +129,15 @@ def write_int8_head(
             rounding of the weights.
         l2: scale the embedding to length 1.
         fine: weights of twice 8 bits.
+        pair_safe: as in ``quantise_weights``.
     """
     name, classes = gemm.input[1], len(bias)
     inside = np.zeros_like(bias) if l2 else bias  # what the integer product adds
     if fine:
-        rest = weight - out.rounded(weight, inside, group, pair_safe=True)
+        rest = weight - out.rounded(weight, inside, group, pair_safe=pair_safe)
         weight = np.concatenate([weight, rest])
         inside = np.concatenate([inside, np.zeros_like(bias)])
-    weights = out.weights(name, weight, inside, group, pair_safe=True)
+    weights = out.weights(name, weight, inside, group, pair_safe=pair_safe)
     shift = np.zeros(classes) if mean is None or fine else out.error(name, weight) @ mean
     codes = out.read("embedding", group, "embedding_for_logits_0")
     result = "products" if l2 else "logits"

@@ -18,6 +18,9 @@ __all__ = ["RANGE_IMAGES", "Images", "images_of"]
 RANGE_IMAGES = 256
 """How many training images the activation ranges come from, spread evenly over the classes."""
 
+_CHOSEN_IMAGES = 64
+"""Other training images, that ranges and steps are chosen on."""
+
 _FITTED_IMAGES = 512
 """How many images of the fit split models are compared on, where no others are there."""
 
@@ -31,12 +34,14 @@ class Images:
         judged_by: what they were to the run: ``calibration``, its evaluation split, or ``fit``.
         held: whether they were kept out of training.
         ranges: images of the fit split, for ranges and covariances.
+        chosen: other images of it, that ranges and steps are chosen on.
     """
 
     judged: Sequence[Sample]
     judged_by: str
     held: bool
     ranges: Sequence[Sample]
+    chosen: Sequence[Sample]
 
     @property
     def paths(self) -> list[Path]:
@@ -48,20 +53,26 @@ class Images:
         """Files that ranges come from."""
         return [sample.path for sample in self.ranges]
 
+    @property
+    def chosen_paths(self) -> list[Path]:
+        """Files that ranges and steps are chosen on."""
+        return [sample.path for sample in self.chosen]
+
     def targets(self, contract: Contract) -> list[int]:
         """Return the classes of the judged ones as numbers of ``contract``."""
         return targets_of(self.judged, contract.labels)
 
 
-def images_of(made: Run, data: str | None) -> Images:
+def images_of(made: Run, data: str | None, range_images: int = RANGE_IMAGES) -> Images:
     """Find the images of a run.
 
     Args:
         made: the run.
         data: where its data set is now; None: where it was.
+        range_images: how many images of the fit split ranges come from, where it has so many.
 
     Raises:
-        InputMissingError: the data set or an image of it is gone.
+        InputMissingError: the data set or an image of it is gone, or there are too few.
     """
     try:
         dataset = open_dataset(data or made.data, made.splits)
@@ -75,11 +86,19 @@ def images_of(made: Run, data: str | None) -> Images:
             "say with --data where the images are"
         )
     fit = [known[name] for name in made.fit]
-    ranges = _spread(fit, RANGE_IMAGES)
+    if len(fit) < 2:
+        raise InputMissingError(f"{dataset.origin}: the run has fewer than two images to fit")
+    # Every so many are left to choose on, so that both see all classes where there are enough.
+    some = _spread(fit, range_images + min(_CHOSEN_IMAGES, max(1, len(fit) // 5)))
+    step = max(2, len(some) // min(_CHOSEN_IMAGES, max(1, len(some) // 5)))
+    chosen = some[step // 2 :: step][:_CHOSEN_IMAGES]
+    ranges = [sample for sample in some if sample not in set(chosen)]
     if held := made.calibration or made.evaluate:
         judged_by = "calibration" if made.calibration else made.splits[-1]
-        return Images([known[name] for name in held], judged_by, held=True, ranges=ranges)
-    return Images(_spread(fit, _FITTED_IMAGES), "fit", held=False, ranges=ranges)
+        judged = [known[name] for name in held]
+        return Images(judged, judged_by, held=True, ranges=ranges, chosen=chosen)
+    judged = _spread(fit, _FITTED_IMAGES)
+    return Images(judged, "fit", held=False, ranges=ranges, chosen=chosen)
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 from edge_fgr.contract import Geometry
 from edge_fgr.errors import ModelError
 from edge_fgr.model import Model
 from edge_fgr.progress import say
 from edge_fgr_export.ranges import batches
+from edge_fgr_export.trial import within
+from edge_fgr_export.verify import Verdict, verdict_of
 
 __all__ = [
-    "Comparison",
+    "Runs",
     "answers_of",
-    "check_int8",
+    "check_candidate",
     "check_twin",
-    "compare",
     "embeddings_of",
+    "line_of",
     "logits_of",
 ]
 
@@ -31,51 +32,16 @@ Floats = npt.NDArray[np.float32]
 _MAX_LOGIT_DIFFERENCE = 1e-3
 _MIN_AGREEMENT = 0.95
 _MIN_CHAIN_AGREEMENT = 0.8
-_NOTED_DROP = 0.01
-_MAX_CHANCE = 0.01
-"""A loss that chance alone would bring less often than this is a loss."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A reference against a candidate.
-
-    Attributes:
-        agreement: share of equal labels, 0 to 1.
-        reference_top1, candidate_top1: shares of right labels, 0 to 1.
-        largest: largest difference of a logit.
-        chance: how often a candidate that is no worse would lose as many images, 0 to 1: one-sided
-            exact test of McNemar (1947).
-    """
-
-    images: int
-    agreement: float
-    reference_top1: float
-    candidate_top1: float
-    largest: float
-    chance: float
-
-    def line(self, reference: str, candidate: str) -> str:
-        """Return the comparison as one line for people."""
-        return (
-            f"{reference} against {candidate} on {self.images} images: labels agree "
-            f"{self.agreement:.2%}, top-1 {self.reference_top1:.2%} and {self.candidate_top1:.2%}, "
-            f"largest logit difference {self.largest:.2g}"
-        )
-
-
-def compare(reference: Floats, candidate: Floats, targets: Sequence[int]) -> Comparison:
-    """Compare logits ``(N, C)`` of the same images."""
-    a, b, truth = reference.argmax(1), candidate.argmax(1), np.asarray(targets)
-    lost, won = int(((a == truth) & (b != truth)).sum()), int(((a != truth) & (b == truth)).sum())
-    chance = binomtest(lost, lost + won, alternative="greater").pvalue if lost else 1.0
-    return Comparison(
-        images=len(truth),
-        agreement=float(np.mean(a == b)),
-        reference_top1=float(np.mean(a == truth)),
-        candidate_top1=float(np.mean(b == truth)),
-        largest=float(np.abs(reference - candidate).max()),
-        chance=float(chance),
+def line_of(verdict: Verdict, reference: str, candidate: str) -> str:
+    """Return a comparison as one line for people."""
+    count = max(verdict.labelled, 1)
+    return (
+        f"{reference} against {candidate} on {verdict.images} images: labels agree "
+        f"{verdict.agreement:.2%}, top-1 {verdict.reference_right / count:.2%} and "
+        f"{verdict.candidate_right / count:.2%} (McNemar p {verdict.p:.2g}), "
+        f"largest logit difference {verdict.largest:.2g}"
     )
 
 
@@ -85,73 +51,82 @@ def check_twin(output: Path, network: Floats, fp32: Floats, targets: Sequence[in
     Raises:
         ModelError: the fp32 graph does not give the network's logits.
     """
-    same = compare(network, fp32, targets)
-    say(same.line("torch", "fp32"))
+    same = verdict_of(network, fp32, targets)
+    say(line_of(same, "torch", "fp32"))
     # In units of the spread of the logits, which may be far from 1 in a linear classifier.
     if same.largest > _MAX_LOGIT_DIFFERENCE * max(1.0, float(network.std())):
         raise ModelError(f"{output}: fp32 differs from the network by {same.largest:.2g}")
-    return same.reference_top1
+    return same.reference_right / same.labelled
 
 
-def check_int8(
+def check_candidate(
     output: Path,
+    kind: str,
     fp32: Floats,
-    int8: Floats,
+    logits: Floats,
     targets: Sequence[int],
     exact: Floats | None = None,
+    *,
+    max_drop: float,
 ) -> dict[str, float]:
-    """Return the figures of an INT8 model for its provenance.
+    """Return the figures of a model for its provenance.
 
     Args:
         output: its name, for messages.
+        kind: what it is, such as ``int8``; begins the names of its figures.
         fp32: logits ``(N, C)`` of the model that it stands for.
-        int8: its own.
+        logits: its own.
         targets: the right classes.
-        exact: for a chain, the decision values of its classifier on the INT8 graph's own embedding.
-            INT8 must then repeat these; against fp32 near-ties may flip both ways, but accuracy
-            must not fall.
+        exact: for a chain, the decision values of its classifier on the graph's own embedding. It
+            must then repeat these; against fp32 near-ties may flip both ways.
+        max_drop: most that top-1 may fall, in points.
 
     Raises:
-        ModelError: it does not agree, or is worse.
+        ModelError: it does not agree, or is worse than that.
     """
-    result = compare(fp32, int8, targets)
-    say(result.line("fp32", "int8"))
+    result = verdict_of(fp32, logits, targets)
+    say(line_of(result, "fp32", kind))
     figures = {
         "images": float(result.images),
-        "fp32_top1": result.reference_top1,
-        "int8_top1": result.candidate_top1,
+        "fp32_top1": result.reference_right / result.labelled,
+        f"{kind}_top1": result.candidate_right / result.labelled,
         "agreement": result.agreement,
+        "p": result.p,
     }
     least, advice = _MIN_AGREEMENT, "train longer, or deploy the fp32 file"
     if exact is not None:
-        repeated = compare(exact, int8, targets)
-        say(repeated.line("scikit-learn on the same embedding", "int8"))
+        repeated = verdict_of(exact, logits, targets)
+        say(line_of(repeated, "scikit-learn on the same embedding", kind))
         figures["head_agreement"] = repeated.agreement
         if repeated.agreement < _MIN_AGREEMENT:
             raise ModelError(
-                f"{output}: INT8 repeats its classifier on only {repeated.agreement:.1%} of the "
+                f"{output}: {kind} repeats its classifier on only {repeated.agreement:.1%} of the "
                 "images; regularise more (chain.c), keep less (--select), or deploy the fp32 file"
             )
         least, advice = _MIN_CHAIN_AGREEMENT, "choose another backbone, or deploy the fp32 file"
-        if result.chance < _MAX_CHANCE:
-            raise ModelError(
-                f"{output}: INT8 is right on {result.candidate_top1:.1%} of the images, fp32 on "
-                f"{result.reference_top1:.1%}; {advice}"
-            )
+    if not within(result, max_drop):
+        raise ModelError(
+            f"{output}: {kind} is right on {figures[f'{kind}_top1']:.1%} of {result.labelled} "
+            f"images, fp32 on {figures['fp32_top1']:.1%}, a fall of more than --max-drop "
+            f"{max_drop:g}; {advice}, or allow more"
+        )
     if result.agreement < least:
         raise ModelError(
-            f"{output}: INT8 agrees with fp32 on only {result.agreement:.1%} of the images; "
+            f"{output}: {kind} agrees with fp32 on only {result.agreement:.1%} of the images; "
             f"{advice}"
-        )
-    if (drop := result.reference_top1 - result.candidate_top1) > _NOTED_DROP:
-        say(
-            f"warning: INT8 is right on {100 * drop:.1f} points fewer of these {result.images} "
-            "images; judge it on more, or deploy the fp32 file"
         )
     return figures
 
 
-def logits_of(model: Model, paths: Sequence[Path], geometry: Geometry) -> Floats:
+class Runs(Protocol):
+    """What gives logits ``(N, C)`` of pixels ``(N, size, size, 3)``."""
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """Return logits."""
+        ...
+
+
+def logits_of(model: Runs, paths: Sequence[Path], geometry: Geometry) -> Floats:
     """Return logits float32 ``(len(paths), C)`` of image files."""
     return np.concatenate([model.run(pixels) for pixels in batches(paths, geometry)])
 

@@ -7,6 +7,8 @@ the form which runtimes fuse.
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -14,16 +16,20 @@ from onnx import helper, numpy_helper
 
 from edge_fgr_export.weights import quantise_weights
 
-__all__ = ["Builder"]
+__all__ = ["Builder", "Memory"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+
+Memory = dict[tuple[str, bytes], tuple[npt.NDArray[np.int8], Floats]]
+"""Weights that were rounded, by name and all that they depend on but the covariance."""
 
 
 class Builder:
     """Nodes and constants of an INT8 graph that is being written."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory | None = None) -> None:
+        self._memory: Memory = {} if memory is None else memory
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: dict[str, onnx.TensorProto] = {}
 
@@ -71,9 +77,13 @@ class Builder:
             covariance: as in ``quantise_weights``.
         """
         least = self._least(bias, group)
-        values, scales = quantise_weights(
-            weights, least, pair_safe=pair_safe, covariance=covariance
-        )
+        parts = (weights.tobytes(), least.tobytes(), bytes([pair_safe, covariance is None]))
+        key = name, hashlib.sha256(b"".join(parts)).digest()
+        if key not in self._memory:
+            self._memory[key] = quantise_weights(
+                weights, least, pair_safe=pair_safe, covariance=covariance
+            )
+        values, scales = self._memory[key]
         self.constant(f"{name}_q", values)
         self.constant(f"{name}_scale", scales)
         self.constant(f"{name}_zero", np.zeros(len(scales), np.int8))

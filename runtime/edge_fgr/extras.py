@@ -12,7 +12,7 @@ import typer
 
 from edge_fgr.errors import MissingExtraError, UsageError
 
-__all__ = ["add_to", "check", "export", "features", "split", "train"]
+__all__ = ["add_to", "check", "export", "features", "inspect_graph", "split", "train", "verify"]
 
 _DATA_HELP = "A folder (one that holds images is a class), a .csv index, or NAME:FOLDER."
 
@@ -29,14 +29,17 @@ _data = typer.Typer(
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (train, features, export):
+    for command in (train, features, export, verify):
         app.command()(command)
     app.add_typer(_data, name="data")
 
 
 def train(
-    data: Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA", help=f"{_DATA_HELP} With --qat: that of the run."),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -62,9 +65,23 @@ def train(
     l2: Annotated[
         bool, typer.Option("--l2", help="With --head: embeddings scaled to length 1.")
     ] = False,
+    qat: Annotated[
+        Path | None,
+        typer.Option(help="Fine-tune this run for INT8, where export says that INT8 costs much."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train a network, or a classifier on embeddings, on labelled photographs (extra: train)."""
+    if qat is not None:
+        if recipe or head or select or model or l2:
+            raise UsageError(
+                "--qat takes recipe and network from its run; leave --recipe, --head, --select, "
+                "--model and --l2 out"
+            )
+        _heavy("train", "command").run_qat(qat, data, output, changes or (), device)
+        return
+    if data is None:
+        raise UsageError("DATA is missing: what to train on; only --qat knows it from its run")
     wanted = list(changes or [])
     wanted += [f'chain.head="{head}"'] if head else []
     wanted += [f'chain.select="{select}"'] if select else []
@@ -96,14 +113,78 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, made by edge-fgr train.")],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The INT8 model to write (default: RUN/NAME.onnx)."),
+        typer.Option("-o", "--output", help="The model to write (default: RUN/NAME.onnx)."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Where the run's images are now, if they were moved.")
     ] = None,
+    target: Annotated[
+        str,
+        typer.Option(help="portable, x86-vnni, arm64, openvino, tensorrt, fp16, fp32 or litert."),
+    ] = "portable",
+    max_drop: Annotated[
+        float, typer.Option(help="Most that top-1 may fall against fp32, in points.")
+    ] = 0.3,
+    ranges: Annotated[
+        str, typer.Option(help="auto (what costs least), mse, percentile, entropy or min-max.")
+    ] = "auto",
+    range_images: Annotated[
+        int, typer.Option(min=1, help="Training images that ranges come from.")
+    ] = 256,
+    json: Annotated[Path | None, typer.Option(help="Write what each step bought, as JSON.")] = None,
 ) -> None:
-    """Export a run as one INT8 ONNX file (and its fp32 twin), proven equal (extra: export)."""
-    _heavy("export", "command").run(run, output, data)
+    """Export a run as one file for its target, and its fp32 twin, proven equal (extra: export)."""
+    command = _heavy("export", "command")
+    command.run(run, output, data, command.Options(target, max_drop, ranges, range_images, json))
+
+
+def verify(
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="What is right.")],
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="What is judged.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES...", help="Files, patterns, folders, a .csv index or NAME:FOLDER."
+        ),
+    ],
+    min_agreement: Annotated[
+        float | None, typer.Option(help="Least share of equal labels, in percent, such as 99.5.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Most that top-1 may fall, in points, such as 0.3.")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Of labelled data, only this split; may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of the candidate: auto, cpu or cuda.")] = "auto",
+    reference_device: Annotated[
+        str, typer.Option(help="Of the reference: auto, cpu or cuda.")
+    ] = "auto",
+    json: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write a page of the flipped images, HTML.")
+    ] = None,
+    golden: Annotated[
+        Path | None, typer.Option(help="Keep the candidate's logits, .npz, as a reference.")
+    ] = None,
+    form: Form = "table",
+) -> None:
+    """Compare two models on image files, as a gate: exit code 1 when a limit is broken.
+
+    A model is a run's folder, a .onnx or .tflite file, an embedded model's name, or golden logits
+    (.npz). A folder whose class folders are labels of the model gives accuracies too (extra:
+    export).
+    """
+    _heavy("export", "verify_command").run(
+        reference,
+        candidate,
+        images,
+        limits=(min_agreement, max_drop),
+        devices=(reference_device, device),
+        splits=split or (),
+        outputs=(json, page, golden),
+        form=form,
+    )
 
 
 @_data.command()
@@ -130,6 +211,11 @@ def split(
 ) -> None:
     """Write an index with stratified splits that keep near-duplicates together."""
     _heavy("train", "data_command").run_split(data, output, shares, seed)
+
+
+def inspect_graph(model: str | None, form: str) -> None:
+    """Show a model's operators: ``edge-fgr inspect --graph``."""
+    _heavy("export", "graph_card").run(model, form)
 
 
 _PACKAGES = {"train": "edge_fgr_train", "export": "edge_fgr_export"}

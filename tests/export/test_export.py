@@ -15,9 +15,10 @@ from edge_fgr.errors import InputMissingError, ModelError, OutputError, UsageErr
 from edge_fgr.model import embedded, open_model
 from edge_fgr_export.command import fp32_path, run
 from edge_fgr_export.graph import from_network
-from edge_fgr_export.parity import compare, logits_of
+from edge_fgr_export.moments import Kernel
+from edge_fgr_export.parity import logits_of
 from edge_fgr_export.quantise import groups_of, kernels_of
-from edge_fgr_export.ranges import collect, least_error
+from edge_fgr_export.ranges import collect
 from edge_fgr_train.checkpoint import load_network
 from edge_fgr_train.evaluate import logits_of as torch_logits_of
 from edge_fgr_train.temperature import fit_temperature
@@ -138,20 +139,10 @@ def test_ranges_hold_what_the_tensors_show(tiny, photos):
         assert low <= 0 < high
     assert set(groups) < set(seen.means) and seen.means["pooled"].shape == (1280,)
     stem = next(node.input[0] for node in model.graph.node if node.op_type == "Conv")
-    assert seen.covariances[stem, (3, 3)].shape == (27, 27)
+    assert seen.covariances[Kernel(stem, (3, 3))].shape == (1, 27, 27)
     assert all(np.linalg.eigvalsh(c).min() > -1e-3 for c in seen.covariances.values())
     clips = [node.output[0] for node in model.graph.node if node.op_type == "Clip"]
     assert all(ranges[groups[name]][0] == 0 and ranges[groups[name]][1] <= 6 for name in clips)
-
-
-def test_least_error_cuts_a_lone_outlier():
-    counts = np.zeros(2048)
-    counts[1024:1100] = 1e6
-    counts[2047] = 1
-    low, high = least_error(counts, -10.0, 10.0)
-    assert high < 5 and low <= 0
-    flat = least_error(np.ones(2048), -1.0, 1.0)
-    assert flat == pytest.approx((-1.0, 1.0), abs=0.05)
 
 
 def test_temperature_recovers_a_known_one():
@@ -160,10 +151,3 @@ def test_temperature_recovers_a_known_one():
     values = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     targets = [int(rng.choice(5, p=row)) for row in values]
     assert fit_temperature((logits * 3).astype(np.float32), targets) == pytest.approx(3, rel=0.1)
-
-
-def test_comparison():
-    a = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
-    result = compare(a, a[:, ::-1] * np.array([[1], [0], [1]], np.float32), [0, 1, 0])
-    assert (result.images, result.reference_top1, result.candidate_top1) == (3, 1, 0)
-    assert result.largest == 1 and "3 images" in result.line("a", "b")

@@ -37,7 +37,7 @@ def test_joint_rounding_keeps_the_rule_and_moves_outputs_less():
     inputs = rng.normal(size=(4000, 12)) @ mixing + 0.1 * rng.normal(size=(4000, 48))
     weights = rng.standard_t(3, size=(20, 48)).astype(np.float32)
     errors = []
-    for covariance in (None, np.cov(inputs.T)):
+    for covariance in (None, np.cov(inputs.T)[None]):
         values, scales = quantise_weights(
             weights, np.zeros(20), pair_safe=True, covariance=covariance
         )
