@@ -2,8 +2,8 @@
 
 python -m edge_fgr_bench.collapse RUN [--data DATA]
 
-Default is ``onnxruntime.quantization.quantize_static`` as its documentation shows it: QDQ, extremes of
-the calibration images, one scale a tensor. Top-1 on what the run kept out of training.
+Default is ``onnxruntime.quantization.quantize_static`` as its documentation shows it: QDQ, extremes
+of the calibration images, one scale a tensor. Top-1 on what the run kept out of training.
 """
 
 from __future__ import annotations

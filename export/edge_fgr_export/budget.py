@@ -10,7 +10,7 @@ layers as will do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +51,12 @@ class Outcome:
 
 @dataclass(slots=True)
 class _State:
-    """What the steps so far have chosen."""
+    """What the steps so far have chosen; ``memory`` holds weights rounded with what was seen."""
 
     model: onnx.ModelProto
     seen: Statistics
     settings: Settings
+    memory: Memory = field(default_factory=dict)
 
 
 def quantise_within(
@@ -122,13 +123,11 @@ class _Steps:
     def __init__(self, bench: Bench, groups: Mapping[str, str], first: _State) -> None:
         self.bench, self.groups, self.now = bench, groups, first
         self.trials: list[Trial] = []
-        self.memories: dict[int, Memory] = {}
         self.model = first.model
 
     def write(self, state: _State) -> onnx.ModelProto:
         """Return the INT8 graph of a state; rounded weights are kept for the next one."""
-        memory = self.memories.setdefault(id(state.seen.covariances), {})
-        return quantise(state.model, self.groups, state.seen, state.settings, memory)
+        return quantise(state.model, self.groups, state.seen, state.settings, state.memory)
 
     def take(self, name: str, state: _State, *, always: bool = False) -> Trial:
         """Try a step; go on from it where it helps."""
@@ -152,7 +151,7 @@ def _copied(state: _State, groups: Mapping[str, str], copies: list[Copies]) -> _
         state.model, groups, state.seen.ranges, tied=target.tied, symmetric=target.symmetric
     )
     model = with_copies(state.model, copies, scales, groups)
-    return replace(state, model=model, seen=known_with(copies, state.seen))
+    return _State(model, known_with(copies, state.seen), state.settings)
 
 
 def _equalised(
@@ -170,7 +169,8 @@ def _equalised(
     part = {name: group for name, group in groups.items() if group in names}
     again = collect(model, part, paths, bench.geometry, held=bench.chosen_on).by(method)
     seen = moved(state.seen, chains, factors)
-    return replace(state, model=model, seen=replace(seen, ranges={**seen.ranges, **again.ranges}))
+    seen = replace(seen, ranges={**seen.ranges, **again.ranges})
+    return _State(model, seen, state.settings)
 
 
 def sensitivities(steps: _Steps, layers: Sequence[str]) -> dict[str, float]:

@@ -29,6 +29,9 @@ __all__ = ["Kernel", "Range", "Statistics", "batches", "collect", "watching"]
 
 Doubles = npt.NDArray[np.float64]
 
+_BATCH = 4
+"""Images at a time: every tensor of these is in memory at once."""
+
 _BINS = 2048
 _SAMPLES = 200_000
 """Values of a tensor and batch that go into the histogram, evenly spaced; extremes see all."""
@@ -98,7 +101,7 @@ def collect(
     inside, outside = _Extremes(groups), _Extremes(groups)
     session = watching(model, names)
     with progress(2 * (len(paths) + len(held)), "ranges") as advance:
-        for pixels in batches(paths, geometry):
+        for pixels in batches(paths, geometry, _BATCH):
             for name, values in zip(names, session.run(names, {"pixels": pixels}), strict=True):
                 sums[name] = sums.get(name, 0.0) + _channels(values).sum(axis=0)
                 for _, found in moments[name]:
@@ -108,7 +111,7 @@ def collect(
                 inside.add(name, values)
             advance(len(pixels), "")
         watched = list(groups)
-        for pixels in batches(held, geometry):
+        for pixels in batches(held, geometry, _BATCH):
             for name, values in zip(watched, session.run(watched, {"pixels": pixels}), strict=True):
                 outside.add(name, values)
             advance(len(pixels), "")
@@ -117,7 +120,7 @@ def collect(
         counted = []
         for files in (paths, held):
             counts = {group: np.zeros(_BINS) for group in low}
-            for pixels in batches(files, geometry):
+            for pixels in batches(files, geometry, _BATCH):
                 for name, values in zip(
                     watched, session.run(watched, {"pixels": pixels}), strict=True
                 ):
