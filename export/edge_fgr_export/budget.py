@@ -25,6 +25,7 @@ from edge_fgr_export.qdq import Memory
 from edge_fgr_export.quantise import Settings, quantise
 from edge_fgr_export.ranges import Statistics, collect
 from edge_fgr_export.trial import Bench, Trial, run_graph, within
+from edge_fgr_export.verify import Verdict
 
 __all__ = ["Outcome", "quantise_within", "sensitivities", "table"]
 
@@ -112,7 +113,7 @@ def quantise_within(
     off = (now.astype(float) - exact).mean(axis=0)
     shift = replace(steps.now.settings, shift=off)
     steps.take("mean of the logits", replace(steps.now, settings=shift))
-    if not within(steps.trials[-1].verdict, max_drop):
+    if not within(steps.verdict, max_drop):
         _widen(steps, max_drop)
     return Outcome(steps.model, tuple(steps.trials))
 
@@ -120,10 +121,12 @@ def quantise_within(
 class _Steps:
     """Tries steps one after the other, and keeps those that help."""
 
+    model: onnx.ModelProto
+    verdict: Verdict
+
     def __init__(self, bench: Bench, groups: Mapping[str, str], first: _State) -> None:
         self.bench, self.groups, self.now = bench, groups, first
         self.trials: list[Trial] = []
-        self.model = first.model
 
     def write(self, state: _State) -> onnx.ModelProto:
         """Return the INT8 graph of a state; rounded weights are kept for the next one."""
@@ -140,7 +143,7 @@ class _Steps:
         self.trials.append(trial)
         say(line(trial))
         if kept:
-            self.now, self.model = state, model
+            self.now, self.model, self.verdict = state, model, verdict
         return trial
 
 
@@ -193,6 +196,11 @@ def _widen(steps: _Steps, max_drop: float) -> None:
     """
     start = steps.now
     layers = [node.name for node in body_of(start.model) if node.op_type == "Conv"]
+    if start.settings.target.kind == "litert":
+        raise ModelError(
+            f"INT8 loses more top-1 than --max-drop {max_drop:g} allows, and LiteRT has no wider "
+            "weights: fine-tune for INT8 (edge-fgr train --qat RUN -o RUN2), or allow more"
+        )
 
     def with_wide(names: Sequence[str]) -> _State:
         return replace(start, settings=replace(start.settings, wide=frozenset(names)))
