@@ -14,7 +14,7 @@ import pytest
 from kinds import HALF, Exported, Mixed, export, grid, resnet
 
 from edge_fgr.errors import ContractError, InputMissingError, MissingExtraError, ModelError
-from edge_fgr_export.command import stamp
+from edge_fgr_export.command import Options, run, stamp
 from edge_fgr_export.litert import Tflite, open_tflite, write_litert
 from edge_fgr_export.nodes import constants
 from edge_fgr_export.parity import logits_of
@@ -211,3 +211,14 @@ def test_without_the_extra_the_install_is_named(clf, tmp_path, monkeypatch):
         open_tflite(path)
     with pytest.raises(MissingExtraError, match=r"edge-fgr\[litert\]"):
         write_litert(onnx.ModelProto(), clf.contract)
+
+
+def test_export_writes_it_within_the_budget(tiny, tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="pip install 'edge-fgr[litert]'")
+    pytest.importorskip("litert_converter", reason="no converter for this machine")
+    output = tmp_path / "tiny.tflite"
+    run(tiny / "run", output, None, Options("litert", max_drop=40))
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny.tflite", "tiny.fp32.onnx"}
+    contract = open_tflite(output).contract
+    assert contract.target == "litert" and contract.confidence is not None
+    assert contract.provenance.metrics is not None and "calibration" in contract.provenance.metrics
