@@ -57,8 +57,8 @@ def body_of(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     if strange:
         raise ModelError(
             f"INT8 has no form of {', '.join(sorted(strange))} here (networks with squeeze-and-"
-            "excitation or swish lose most of their accuracy in 8 bits): deploy --target fp16 or "
-            "fp32, or train an EfficientNet-Lite"
+            "excitation or swish often lose much of their accuracy in 8 bits): deploy "
+            "--target fp16 or fp32, or train an EfficientNet-Lite"
         )
     return nodes
 
