@@ -22,7 +22,7 @@ from edge_fgr_train.evaluate import wilson
 __all__ = ["main", "pooled"]
 
 
-def judge(fp32: str, int8: str, data: str, splits: list[str]) -> Verdict:
+def _judge(fp32: str, int8: str, data: str, splits: list[str]) -> Verdict:
     """Compare two models on the splits of a labelled data set."""
     reference, candidate = (open_model(Path(path), device="cpu") for path in (fp32, int8))
     samples = open_dataset(data, splits).samples
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     verdicts: dict[str, list[Verdict]] = {}
     for fp32, int8, data in chosen.pair:
         for split in splits:
-            verdicts[f"{Path(data).name}/{split}"] = [judge(fp32, int8, data, [split])]
+            verdicts[f"{Path(data).name}/{split}"] = [_judge(fp32, int8, data, [split])]
     verdicts["all"] = [verdict for found in verdicts.values() for verdict in found]
     rows = {name: pooled(found) for name, found in verdicts.items()}
     for name, row in rows.items():

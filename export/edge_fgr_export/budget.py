@@ -44,10 +44,18 @@ _SENSED = 32
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The INT8 graph, and what each step came to."""
+    """The INT8 graph, and how it came about.
+
+    Attributes:
+        model: the graph.
+        trials: what each step came to.
+        sensitivity: where layers had to be widened: for the weights of each layer by how much the
+            squared error of the logits falls when they alone are wide, the most sensitive first.
+    """
 
     model: onnx.ModelProto
     trials: tuple[Trial, ...]
+    sensitivity: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -113,9 +121,8 @@ def quantise_within(
     off = (now.astype(float) - exact).mean(axis=0)
     shift = replace(steps.now.settings, shift=off)
     steps.take("mean of the logits", replace(steps.now, settings=shift))
-    if not within(steps.verdict, max_drop):
-        _widen(steps, max_drop)
-    return Outcome(steps.model, tuple(steps.trials))
+    found = {} if within(steps.verdict, max_drop) else _widen(steps, max_drop)
+    return Outcome(steps.model, tuple(steps.trials), found)
 
 
 class _Steps:
@@ -141,7 +148,7 @@ class _Steps:
         kept = always or error <= _WORTH * before
         trial = Trial(name, error, verdict, kept, len(state.settings.wide))
         self.trials.append(trial)
-        say(line(trial))
+        say(_line(trial))
         if kept:
             self.now, self.model, self.verdict = state, model, verdict
         return trial
@@ -188,14 +195,18 @@ def sensitivities(steps: _Steps, layers: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def _widen(steps: _Steps, max_drop: float) -> None:
+def _widen(steps: _Steps, max_drop: float) -> dict[str, float]:
     """Give the most sensitive layers wider weights until the budget holds.
+
+    Returns:
+        The sensitivities, as in ``Outcome``.
 
     Raises:
         ModelError: it does not, with all of them wide.
     """
     start = steps.now
-    layers = [node.name for node in body_of(start.model) if node.op_type == "Conv"]
+    convs = {node.name: node.input[1] for node in body_of(start.model) if node.op_type == "Conv"}
+    layers = list(convs)
     if start.settings.target.kind == "litert":
         raise ModelError(
             f"INT8 loses more top-1 than --max-drop {max_drop:g} allows, and LiteRT has no wider "
@@ -217,16 +228,19 @@ def _widen(steps: _Steps, max_drop: float) -> None:
     steps.now, steps.model = start, steps.write(start)
     gains = sensitivities(steps, layers)
     order = sorted(layers, key=lambda layer: -gains[layer])
+    say(f"the most sensitive layers: {', '.join(convs[layer] for layer in order[:3])}")
     count = 1
     while count < len(layers):
-        trial = steps.take(f"{count} wide: {order[0]}…", with_wide(order[:count]), always=True)
+        trial = steps.take(f"the worst {count} wide", with_wide(order[:count]), always=True)
         if within(trial.verdict, max_drop):
-            return
+            break
         count *= 2
-    steps.take(f"all {len(layers)} layers wide", with_wide(layers), always=True)
+    else:
+        steps.take(f"all {len(layers)} layers wide", with_wide(layers), always=True)
+    return {convs[layer]: gains[layer] for layer in order}
 
 
-def line(trial: Trial) -> str:
+def _line(trial: Trial) -> str:
     """Return a step as one line for people."""
     verdict = trial.verdict
     fall = 100 * (verdict.drop or 0)

@@ -6,9 +6,9 @@ Nothing stands under its final name before it was compared on image files.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ from edge_fgr_export.range_methods import METHODS
 from edge_fgr_export.rehead import rehead
 from edge_fgr_export.same_bits import check_same_bits
 from edge_fgr_export.targets import Target, target_of
-from edge_fgr_export.trial import Bench, Trial
+from edge_fgr_export.trial import Bench
 from edge_fgr_train.checkpoint import Run, load_head, load_network
 from edge_fgr_train.evaluate import logits_of as torch_logits_of
 from edge_fgr_train.linear import LinearHead
@@ -46,6 +46,8 @@ from edge_fgr_train.linear import LinearHead
 __all__ = ["Options", "fp32_path", "run", "stamp"]
 
 Floats = npt.NDArray[np.float32]
+
+_NO_STEPS: dict[str, Any] = {"steps": [], "sensitivity": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ def run(
 
     Args:
         folder: the run.
-        output: the model; ``x.onnx`` has the twin ``x.fp32.onnx``. None: in the run's folder.
+        output: the model; ``x.onnx`` has the twin ``x.fp32.onnx``. None: in the run's folder, by
+            the name of the recipe and the target.
         data: where the run's images are now; by default where they were.
         options: what for, and within what budget.
 
@@ -99,26 +102,28 @@ def run(
     options = options or Options()
     target = target_of(options.target)
     made = Run.read(folder)
-    output = output or folder / f"{made.recipe.name}{target.suffix}"
+    other = f".{target.name}" if target.name not in ("portable", "litert") else ""
+    output = output or folder / f"{made.recipe.name}{other}{target.suffix}"
     if output.suffix != target.suffix:
         raise UsageError(
             f"{output}: the name of a model for {target.name} must end in {target.suffix}"
         )
     images = images_of(made, data, options.range_images)
     if not made.base:
-        trials = _network(folder, made, output, images, options)
+        facts = _network(folder, made, output, images, options)
     elif options.target != "portable":
         raise UsageError(f"{folder}: a chain on an exported model keeps the target of that model")
     else:
-        trials = _new_head(folder, made, output, images, options)
+        facts = _new_head(folder, made, output, images, options)
     if options.json is not None:
-        facts = {"schema_version": 1, "target": target.name, "steps": table(trials)}
+        facts = {"schema_version": 1, "target": target.name} | facts
         atomic_write(options.json, json.dumps(facts, indent=1).encode() + b"\n")
 
 
 def _network(
     folder: Path, made: Run, output: Path, images: Images, options: Options
-) -> Sequence[Trial]:
+) -> dict[str, Any]:
+    """Export a network; return its steps, and sensitivities where they were needed."""
     network, contract, _ = load_network(folder)
     target, targets = target_of(options.target), images.targets(contract)
     say("fp32: exporting")
@@ -135,8 +140,7 @@ def _network(
     if made.recipe.chain is not None:
         weight, bias, _ = load_head(folder)
         head = LinearHead(weight, bias, made.recipe.model.l2)
-    trials: Sequence[Trial] = ()
-    graph = fp32
+    graph, facts = fp32, _NO_STEPS
     if target.kind == "fp16":
         graph = to_half(fp32)
     elif target.kind != "fp32":
@@ -150,19 +154,20 @@ def _network(
             method=options.ranges,
             max_drop=options.max_drop,
         )
-        graph, trials = done.model, done.trials
+        graph = done.model
+        facts = {"steps": table(done.trials), "sensitivity": dict(done.sensitivity)}
     if target.name == "portable":
         check_same_bits(graph)
     contract = replace(contract, target=target.name)
     _write(output, graph, contract, images, logits, head, metrics, target, options)
     size = output.stat().st_size / 1e6
     say(f"{output}: done ({size:.2f} MB){'' if twin == output else f'; fp32: {twin}'}")
-    return trials
+    return facts
 
 
 def _new_head(
     folder: Path, made: Run, output: Path, images: Images, options: Options
-) -> Sequence[Trial]:
+) -> dict[str, Any]:
     """A chain on an exported model: its graph with another head."""
     weight, bias, contract = load_head(folder)
     path = folder / made.base
@@ -175,7 +180,7 @@ def _new_head(
     exact = head(embeddings_of(base, images.paths, contract.geometry))
     _write(output, model, contract, images, exact, head, {}, target, options)
     say(f"{output}: done ({output.stat().st_size / 1e6:.2f} MB)")
-    return ()
+    return _NO_STEPS
 
 
 def _write(

@@ -113,7 +113,9 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, made by edge-fgr train.")],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The model to write (default: RUN/NAME.onnx)."),
+        typer.Option(
+            "-o", "--output", help="The model to write (default: in RUN, by name and target)."
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Where the run's images are now, if they were moved.")

@@ -62,6 +62,8 @@ def test_wider_weights_rescue_what_8_bits_cannot_hold(mixed, photos):
     best_narrow = min(t.error for t in done.trials if not t.wide)
     assert last.error < 0.5 * best_narrow
     check_same_bits(done.model)
+    gains = list(done.sensitivity.values())
+    assert "back" in next(iter(done.sensitivity)) and gains == sorted(gains, reverse=True)
     told = table(done.trials)
     assert told[0]["step"] == "nearest, min-max" and told[-1]["wide"] == last.wide
 
