@@ -193,5 +193,5 @@ def test_unknown_operators_are_named(photos, tmp_path):
     (tmp_path / "fp32.onnx").write_bytes(stamp(fp32, contract))
     logits = logits_of(open_model(tmp_path / "fp32.onnx", device="cpu"), photos, geometry)
     np.testing.assert_allclose(logits, torch_logits_of(network, photos, geometry), atol=1e-4)
-    with pytest.raises(ModelError, match=r"of HardSwish, Mul, Sigmoid here: .*EfficientNet-Lite"):
+    with pytest.raises(ModelError, match=r"of HardSwish, Mul, Sigmoid here .*EfficientNet-Lite"):
         groups_of(fp32)
