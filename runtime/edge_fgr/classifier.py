@@ -38,6 +38,7 @@ class Classifier:
         *,
         device: Device = "auto",
         threads: int = 1,
+        cache: bool = True,
     ) -> Classifier:
         """Open a model.
 
@@ -46,11 +47,13 @@ class Classifier:
             device: ``cpu`` or ``cuda`` (an error when it is not active), or ``auto``.
             threads: threads inside one inference. For many images leave it at 1 and let
                 ``classify_many`` work side by side.
+            cache: keep the optimised graph in the user's cache folder, which makes the next start
+                faster; the bits are the same. A folder that cannot be written is no error.
 
         Raises:
             EdgeFgrError: see ``edge_fgr.model.open_model``.
         """
-        return cls(open_model(path_or_name, device=device, threads=threads))
+        return cls(open_model(path_or_name, device=device, threads=threads, cache=cache))
 
     @property
     def model(self) -> ModelId:

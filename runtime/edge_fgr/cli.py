@@ -77,6 +77,9 @@ def classify(
         Path | None,
         typer.Option(help="Journal of a long run: what is in it is not computed again."),
     ] = None,
+    cache: Annotated[
+        bool, typer.Option(help="Keep the optimised graph: the next start is faster.")
+    ] = True,
 ) -> None:
     """Classify images: a label from coarse to fine, with its probability."""
     from edge_fgr.classifier import Classifier
@@ -95,7 +98,7 @@ def classify(
     use = threads or cores()
     # One image alone: a pool of threads costs more than it saves, unless it was asked for.
     inner = threads or 1 if alone else 1
-    classifier = Classifier.load(model, device=device, threads=inner)  # type: ignore[arg-type]
+    classifier = Classifier.load(model, device=device, threads=inner, cache=cache)  # type: ignore[arg-type]
     if classifier.contract.target not in ("portable", "fp32") and classifier.device == "cpu":
         from edge_fgr.cpu import suits
 

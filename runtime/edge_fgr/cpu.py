@@ -12,13 +12,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["has_vnni", "suits"]
+__all__ = ["has_vnni", "signature", "suits"]
 
 _VNNI = "x86-vnni"
 _X86 = ("x86_64", "amd64", "i386", "i686", "x86")
 _ARM = ("arm", "aarch")
 
 _CPUINFO = Path("/proc/cpuinfo")
+_TELLING = {
+    *("vendor_id", "cpu family", "model", "flags"),
+    *("Features", "CPU implementer", "CPU variant", "CPU part"),
+}
+"""Lines of it that kernels are chosen by, on x86 and on ARM."""
 
 
 def suits(target: str, *, machine: str | None = None, cpuinfo: Path = _CPUINFO) -> str | None:
@@ -59,6 +64,23 @@ def has_vnni(cpuinfo: Path = _CPUINFO) -> bool | None:
     if "avx512f" in flags and asked.get("AVX512F") is False:
         return False
     return not flags.isdisjoint({"avx512_vnni", "avx512vnni", "avx_vnni"})
+
+
+def signature(cpuinfo: Path = _CPUINFO) -> str:
+    """Return a text that differs where the kernels for this processor may differ."""
+    asked = sorted(name for name, found in _asked_by_numpy().items() if found)
+    facts = [_machine(), *asked]
+    try:
+        with cpuinfo.open(encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                key, _, value = line.partition(":")
+                if not key.strip():
+                    break  # the first processor is enough
+                if key.strip() in _TELLING:
+                    facts.append(value.strip())
+    except OSError:
+        facts += sorted(_macos() or ())
+    return "\n".join(facts)
 
 
 def _machine() -> str:

@@ -98,9 +98,20 @@ def find(path_or_name: str | os.PathLike[str] | None) -> Path:
 
 
 def open_model(
-    path_or_name: str | os.PathLike[str] | None = None, *, device: Device = "auto", threads: int = 1
+    path_or_name: str | os.PathLike[str] | None = None,
+    *,
+    device: Device = "auto",
+    threads: int = 1,
+    cache: bool = False,
 ) -> Model:
     """Open a model for ``device`` with ``threads`` threads inside one inference.
+
+    Args:
+        path_or_name: as ``find`` takes it.
+        device: what runs it.
+        threads: inside one inference.
+        cache: keep the graph that onnxruntime optimised, and open it the next time
+            (``edge_fgr.optimised``); the bits are the same.
 
     Raises:
         InputMissingError, PermissionDeniedError: the file is not there, or may not be read.
@@ -115,7 +126,7 @@ def open_model(
         raise UsageError(f"threads must be at least 1, not {threads}")
     path = find(path_or_name)
     digest = _digest(path)
-    session, active = _session(path, device, threads)
+    session, active = _session(path, device, threads, digest if cache else None)
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise ContractError(
@@ -144,7 +155,8 @@ def _digest(path: Path) -> str:
         raise ModelError(f"{path}: reading failed ({error.strerror})") from None
 
 
-def _session(path: Path, device: Device, threads: int) -> tuple[Any, str]:
+def _session(path: Path, device: Device, threads: int, kept: str | None) -> tuple[Any, str]:
+    """Open a session; ``kept`` is the model's digest where its optimised graph may be kept."""
     import onnxruntime as ort
 
     ort.disable_telemetry_events()
@@ -161,11 +173,12 @@ def _session(path: Path, device: Device, threads: int) -> tuple[Any, str]:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     providers = [_PROVIDERS[name] for name in wanted if _PROVIDERS[name] in available]
+    if kept and providers == [_PROVIDERS["cpu"]]:
+        return _optimised(path, options, kept), "cpu"
     try:
         session = ort.InferenceSession(os.fspath(path), options, providers=providers)
     except Exception as error:  # onnxruntime raises a class of its own per status
-        cause = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path}: not a model that can be run here ({cause})") from None
+        raise _unusable(path, error) from None
     active = "cuda" if session.get_providers()[0] == _PROVIDERS["cuda"] else "cpu"
     if device == "cuda" and active != "cuda":
         raise DeviceError(
@@ -173,6 +186,46 @@ def _session(path: Path, device: Device, threads: int) -> tuple[Any, str]:
             "or choose --device cpu"
         )
     return session, active
+
+
+def _optimised(path: Path, options: Any, digest: str) -> Any:
+    """Open a session on the CPU: from the graph that was kept, else anew, and keep it."""
+    import tempfile
+
+    import onnxruntime as ort
+
+    from edge_fgr import optimised
+
+    place = optimised.place_of(digest, ort.__version__, _PROVIDERS["cpu"])
+    providers = [_PROVIDERS["cpu"]]
+    level = options.graph_optimization_level
+    if graph := optimised.read(place):
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return ort.InferenceSession(graph, options, providers=providers)
+        except Exception:  # no graph of this onnxruntime after all: it is made anew
+            options.graph_optimization_level = level
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="edge-fgr-")
+    except OSError:  # no place for it: as if nothing were kept
+        folder = None
+    try:
+        if folder is None:
+            return ort.InferenceSession(os.fspath(path), options, providers=providers)
+        with folder:
+            written = Path(folder.name) / "graph.onnx"
+            options.optimized_model_filepath = str(written)
+            session = ort.InferenceSession(os.fspath(path), options, providers=providers)
+            if written.exists():
+                optimised.write(place, written.read_bytes())
+            return session
+    except Exception as error:  # as above
+        raise _unusable(path, error) from None
+
+
+def _unusable(path: Path, error: Exception) -> ModelError:
+    cause = " ".join(str(error).split())[:200]
+    return ModelError(f"{path}: not a model that can be run here ({cause})")
 
 
 def _check(session: Any, contract: Contract) -> None:
