@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,8 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be written, or the disk is full. ``final`` is untouched.
     """
+    import tempfile  # takes 3 ms, and who only reads a cache does not need it
+
     target = Path(final)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -190,35 +190,33 @@ def _session(path: Path, device: Device, threads: int, kept: str | None) -> tupl
 
 def _optimised(path: Path, options: Any, digest: str) -> Any:
     """Open a session on the CPU: from the graph that was kept, else anew, and keep it."""
-    import tempfile
-
     import onnxruntime as ort
 
     from edge_fgr import optimised
 
-    place = optimised.place_of(digest, ort.__version__, _PROVIDERS["cpu"])
+    key = optimised.key_of(digest, ort.__version__, _PROVIDERS["cpu"])
     providers = [_PROVIDERS["cpu"]]
     level = options.graph_optimization_level
-    if graph := optimised.read(place):
+    if graph := optimised.read(key):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             return ort.InferenceSession(graph, options, providers=providers)
         except Exception:  # no graph of this onnxruntime after all: it is made anew
             options.graph_optimization_level = level
+            optimised.forget(key)
+    import tempfile
+
     try:
-        folder = tempfile.TemporaryDirectory(prefix="edge-fgr-")
-    except OSError:  # no place for it: as if nothing were kept
-        folder = None
-    try:
-        if folder is None:
-            return ort.InferenceSession(os.fspath(path), options, providers=providers)
-        with folder:
-            written = Path(folder.name) / "graph.onnx"
+        with tempfile.TemporaryDirectory(prefix="edge-fgr-") as folder:
+            written = Path(folder) / "graph.onnx"
             options.optimized_model_filepath = str(written)
             session = ort.InferenceSession(os.fspath(path), options, providers=providers)
-            if written.exists():
-                optimised.write(place, written.read_bytes())
+            optimised.write(key, written.read_bytes())
             return session
+    except Exception:  # no place or room to write it, or no model: the plain way tells
+        options.optimized_model_filepath = ""
+    try:
+        return ort.InferenceSession(os.fspath(path), options, providers=providers)
     except Exception as error:  # as above
         raise _unusable(path, error) from None
 

@@ -2,8 +2,8 @@
 
 A second start opens what the first one wrote, with optimisation off: the same operators, the same
 bits. A file is bound to the model's content, to onnxruntime's release, to the provider and to the
-processor, and begins with a digest of itself. Whatever is wrong with it, it is not there: a cache
-may be slow, never wrong, and never an error. Standard library only.
+processor, and its name holds a digest of its content. Whatever is wrong with it, it is not there: a
+cache may be slow, never wrong, and never an error. Standard library only.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from edge_fgr.cpu import signature
 from edge_fgr.errors import OutputError
 from edge_fgr.files import atomic_write, cache_folder
 
-__all__ = ["place_of", "read", "write"]
+__all__ = ["forget", "key_of", "read", "write"]
 
 _KEPT = 16
 """Files in the folder; the oldest go."""
 
-_DIGEST = 32
+_SUFFIX = ".graph"
 
 
-def place_of(model: str, onnxruntime: str, provider: str) -> Path:
-    """Return where the optimised graph of a model is, or would be.
+def key_of(model: str, onnxruntime: str, provider: str) -> str:
+    """Return what the name of an optimised graph begins with.
 
     Args:
         model: SHA-256 of its file.
@@ -33,27 +33,46 @@ def place_of(model: str, onnxruntime: str, provider: str) -> Path:
         provider: what runs it.
     """
     facts = "\n".join((model, onnxruntime, provider, signature()))
-    name = hashlib.sha256(facts.encode()).hexdigest()[:32]
-    return cache_folder() / "graphs" / f"{name}.graph"
+    return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
-def read(place: Path) -> bytes | None:
+def read(key: str) -> bytes | None:
     """Return an optimised graph; None if it is not there, or not as it was written."""
     try:
-        content = place.read_bytes()
+        for path in _folder().glob(f"{key}-*{_SUFFIX}"):
+            graph = path.read_bytes()
+            if path.name == _name(key, graph):
+                return graph
     except OSError:
-        return None
-    digest, graph = content[:_DIGEST], content[_DIGEST:]
-    return graph if hashlib.sha256(graph).digest() == digest else None
+        pass
+    return None
 
 
-def write(place: Path, graph: bytes) -> None:
+def write(key: str, graph: bytes) -> None:
     """Keep an optimised graph where that is possible; two processes may do so at once."""
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic_write(place, hashlib.sha256(graph).digest() + graph)
-        kept = sorted(place.parent.glob("*.graph"), key=os.path.getmtime, reverse=True)
+        folder = _folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        atomic_write(folder / _name(key, graph), graph)
+        kept = sorted(folder.glob(f"*{_SUFFIX}"), key=os.path.getmtime, reverse=True)
         for old in kept[_KEPT:]:
             old.unlink(missing_ok=True)
     except (OSError, OutputError):
         return
+
+
+def forget(key: str) -> None:
+    """Remove what is kept under a key: onnxruntime does not take it."""
+    try:
+        for path in _folder().glob(f"{key}-*{_SUFFIX}"):
+            path.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def _folder() -> Path:
+    return cache_folder() / "graphs"
+
+
+def _name(key: str, graph: bytes) -> str:
+    return f"{key}-{hashlib.sha256(graph).hexdigest()[:32]}{_SUFFIX}"
