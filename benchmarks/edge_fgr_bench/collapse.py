@@ -25,9 +25,9 @@ from edge_fgr_export.command import Options
 from edge_fgr_export.command import run as export
 from edge_fgr_export.graph import from_network
 from edge_fgr_export.images import images_of
-from edge_fgr_export.ranges import batches
 from edge_fgr_export.trial import relative_error, run_graph
 from edge_fgr_export.verify import verdict_of
+from edge_fgr_train.batches import batches
 from edge_fgr_train.checkpoint import Run, load_network
 
 __all__ = ["main"]

@@ -28,7 +28,7 @@ from edge_fgr.model import Device, open_model
 from edge_fgr.prediction import ModelId
 from edge_fgr.progress import progress
 from edge_fgr_export.golden import digest_of_file, read_golden
-from edge_fgr_export.ranges import batches
+from edge_fgr_train.batches import batches
 
 __all__ = ["Answerer", "Kind", "aligned", "answers", "open_answerer"]
 

@@ -25,7 +25,7 @@ from edge_fgr_export.confidence import fit_confidence
 from edge_fgr_export.graph import from_network
 from edge_fgr_export.half import to_half
 from edge_fgr_export.images import RANGE_IMAGES, Images, images_of
-from edge_fgr_export.litert import open_tflite, write_litert
+from edge_fgr_export.litert import check_converter, open_tflite, write_litert
 from edge_fgr_export.parity import (
     answers_of,
     check_candidate,
@@ -108,6 +108,8 @@ def run(
         raise UsageError(
             f"{output}: the name of a model for {target.name} must end in {target.suffix}"
         )
+    if target.kind == "litert":
+        check_converter()  # not after minutes of work
     images = images_of(made, data, options.range_images)
     if not made.base:
         facts = _network(folder, made, output, images, options)

@@ -20,11 +20,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
 from edge_fgr_export.entry import entry_of
 from edge_fgr_export.groups import Scale, absorbed, body_of
-from edge_fgr_export.nodes import attribute, constants, producers, reads
+from edge_fgr_export.nodes import attribute, constants, producers, reads, with_constants
 from edge_fgr_export.ranges import Statistics
 
 __all__ = ["Copies", "copies_of", "known_with", "with_copies"]
@@ -89,13 +88,7 @@ def with_copies(
         changed |= _named(found.depthwise, weights[source], bias[source] - shift * inside)
         weights, bias = _of(found.last, values)
         changed |= _named(found.last, weights[:, source] / times[:, None, None], bias)
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    for tensor in result.graph.initializer:
-        if tensor.name in changed:
-            new = changed[tensor.name].astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(new, tensor.name))
-    return result
+    return with_constants(model, changed)
 
 
 def known_with(copies: list[Copies], seen: Statistics) -> Statistics:

@@ -17,10 +17,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
 from edge_fgr_export.groups import body_of, find, join
-from edge_fgr_export.nodes import attribute, constants
+from edge_fgr_export.nodes import attribute, constants, with_constants
 from edge_fgr_export.ranges import Statistics
 
 __all__ = ["chains_of", "equalise", "factors_of", "moved"]
@@ -85,13 +84,7 @@ def equalise(model: onnx.ModelProto, factors: Mapping[str, Doubles]) -> onnx.Mod
         if (read := factors.get(chains.get(node.input[0], ""))) is not None:
             weights = weights / read[None, :, None, None]
         changed[name] = weights
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    for tensor in result.graph.initializer:
-        if tensor.name in changed:
-            new = changed[tensor.name].astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(new, tensor.name))
-    return result
+    return with_constants(model, changed)
 
 
 def moved(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from edge_fgr.contract import Contract, Label
 from edge_fgr.errors import InputMissingError
-from edge_fgr_train.catalog import open_dataset
 from edge_fgr_train.checkpoint import Run
 from edge_fgr_train.dataset import Sample, targets_of
+from edge_fgr_train.parts import split_again
 
 __all__ = ["RANGE_IMAGES", "Images", "images_of"]
 
@@ -74,32 +74,20 @@ def images_of(made: Run, data: str | None, range_images: int = RANGE_IMAGES) -> 
     Raises:
         InputMissingError: the data set or an image of it is gone, or there are too few.
     """
-    try:
-        dataset = open_dataset(data or made.data, made.splits)
-    except InputMissingError as error:
-        raise InputMissingError(f"{error}; or say with --data where the images are") from None
-    known = {sample.name: sample for sample in dataset.samples}
-    names = (*made.fit, *made.evaluate, *made.calibration)
-    if gone := [name for name in names if name not in known]:
-        raise InputMissingError(
-            f"{dataset.origin}: lacks {gone[0]}, an image of the run; "
-            "say with --data where the images are"
-        )
-    fit = [known[name] for name in made.fit]
+    split = split_again(made, data, "say with --data where the images are")
+    fit = split.fit
     if len(fit) < 2:
-        raise InputMissingError(f"{dataset.origin}: the run has fewer than two images to fit")
+        raise InputMissingError(f"{split.origin}: the run has fewer than two images to fit")
     # Every so many are left to choose on, so that both see all classes where there are enough.
     some = _spread(fit, range_images + min(_CHOSEN_IMAGES, max(1, len(fit) // 5)))
     step = max(2, len(some) // min(_CHOSEN_IMAGES, max(1, len(some) // 5)))
     chosen = some[step // 2 :: step][:_CHOSEN_IMAGES]
     apart = set(chosen)
     ranges = [sample for sample in some if sample not in apart]
-    if held := made.calibration or made.evaluate:
-        judged_by = "calibration" if made.calibration else made.splits[-1]
-        judged = [known[name] for name in held]
+    if judged := split.calibration or split.evaluate:
+        judged_by = "calibration" if split.calibration else split.folders[-1]
         return Images(judged, judged_by, held=True, ranges=ranges, chosen=chosen)
-    judged = _spread(fit, _FITTED_IMAGES)
-    return Images(judged, "fit", held=False, ranges=ranges, chosen=chosen)
+    return Images(_spread(fit, _FITTED_IMAGES), "fit", held=False, ranges=ranges, chosen=chosen)
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:

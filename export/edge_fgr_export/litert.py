@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from edge_fgr_export.litert_file import MAGIC, contract_text, finished
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["TARGET", "Tflite", "open_tflite", "write_litert"]
+__all__ = ["TARGET", "Tflite", "check_converter", "open_tflite", "write_litert"]
 
 TARGET = "litert"
 
@@ -107,6 +108,13 @@ def write_litert(int8: onnx.ModelProto, contract: Contract) -> bytes:
         finally:
             litert_torch.config.show_progress = shown
     return finished(content, replace(contract, target=TARGET).to_json())
+
+
+def check_converter() -> None:
+    """Raise MissingExtraError if what writes a ``.tflite`` is not installed; imports nothing."""
+    for name in ("litert_torch", "ai_edge_litert"):
+        if find_spec(name) is None:
+            raise _missing(ModuleNotFoundError(name=name), "writing a .tflite")
 
 
 def open_tflite(path: Path) -> Tflite:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -19,12 +19,24 @@ __all__ = [
     "reads",
     "replace",
     "shapes",
+    "with_constants",
 ]
 
 
 def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     """Return the initializers by name."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def with_constants(model: onnx.ModelProto, changed: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """Return a copy of the model with other values of some initializers, as float32."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for tensor in result.graph.initializer:
+        if tensor.name in changed:
+            new = changed[tensor.name].astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(new, tensor.name))
+    return result
 
 
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:

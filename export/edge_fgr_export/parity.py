@@ -13,9 +13,9 @@ from edge_fgr.contract import Geometry
 from edge_fgr.errors import ModelError
 from edge_fgr.model import Model
 from edge_fgr.progress import say
-from edge_fgr_export.ranges import batches
 from edge_fgr_export.trial import within
 from edge_fgr_export.verify import Verdict, verdict_of
+from edge_fgr_train.batches import batches
 
 __all__ = [
     "Runs",

@@ -8,7 +8,7 @@ range costs least on other images.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,13 +19,12 @@ import onnxruntime as ort
 
 from edge_fgr.contract import Geometry
 from edge_fgr.errors import InputMissingError
-from edge_fgr.image import load
-from edge_fgr.parallel import ordered_map
 from edge_fgr.progress import progress
 from edge_fgr_export.moments import Kernel, Moments, Peaks
 from edge_fgr_export.range_methods import METHODS, Histogram, Range, cost, ranges_by_method
+from edge_fgr_train.batches import batches
 
-__all__ = ["Kernel", "Range", "Statistics", "batches", "collect", "watching"]
+__all__ = ["Kernel", "Range", "Statistics", "collect", "watching"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -161,20 +160,6 @@ def _channels(values: npt.NDArray[np.float32]) -> Doubles:
     """Return the mean over positions of ``(N, C, h, w)``, and rows ``(N, D)`` as they are."""
     means: Doubles = values.mean(axis=tuple(range(2, values.ndim)), dtype=float)
     return means
-
-
-def batches(
-    paths: Sequence[Path], geometry: Geometry, size: int = 8
-) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield uint8 ``(n, H, W, 3)`` of the images, at most ``size`` at a time, decoded ahead."""
-    waiting: list[npt.NDArray[np.uint8]] = []
-    for pixels in ordered_map(lambda path: load(path, geometry), paths, 2):
-        waiting.append(pixels)
-        if len(waiting) == size:
-            yield np.stack(waiting)
-            waiting = []
-    if waiting:
-        yield np.stack(waiting)
 
 
 def watching(model: onnx.ModelProto, names: Sequence[str]) -> ort.InferenceSession:

@@ -12,13 +12,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PAIR_LIMIT", "damped", "descend", "factor_of", "round_alone", "round_jointly", "times"]
+from edge_fgr_train.int8 import PAIR_LIMIT
+
+__all__ = ["damped", "descend", "factor_of", "round_alone", "round_jointly", "times"]
 
 Doubles = npt.NDArray[np.float64]
 Int8 = npt.NDArray[np.int8]
-
-PAIR_LIMIT = 128
-"""255 * 128 = 32640 fits int16; 255 * 129 = 32895 does not."""
 
 _BLOCK = 64
 """Columns that are rounded before the rest is updated; even, so that no pair is cut."""

@@ -17,8 +17,9 @@ from edge_fgr.errors import ModelError
 from edge_fgr_export.heads import head_of
 from edge_fgr_export.nodes import attribute
 from edge_fgr_export.reading import PRODUCTS, ROUNDING, SHAPES, Codes, Reading
-from edge_fgr_export.weights import PAIR_LIMIT, worst_pair
+from edge_fgr_export.weights import worst_pair
 from edge_fgr_export.wide import wide_fault, wide_parts
+from edge_fgr_train.int8 import PAIR_LIMIT
 
 __all__ = ["check_same_bits", "faults_of"]
 

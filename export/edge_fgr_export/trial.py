@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 
 from edge_fgr.contract import Geometry
-from edge_fgr_export.ranges import batches
+from edge_fgr_export.ranges import watching
 from edge_fgr_export.verify import Verdict, verdict_of
+from edge_fgr_train.batches import batches
 
 __all__ = ["Bench", "Trial", "relative_error", "run_graph", "within"]
 
@@ -91,10 +91,6 @@ def relative_error(logits: Floats, wanted: Floats) -> float:
 
 def run_graph(model: onnx.ModelProto, paths: Sequence[Path], geometry: Geometry) -> Floats:
     """Return logits ``(len(paths), C)`` of a graph that is no file yet, on the CPU."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = watching(model, ())
     rows = [session.run(["logits"], {"pixels": p})[0] for p in batches(paths, geometry)]
     return np.concatenate(rows)

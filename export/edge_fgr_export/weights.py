@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_fgr_export.rounding import (
-    PAIR_LIMIT,
     damped,
     descend,
     factor_of,
@@ -22,15 +21,13 @@ from edge_fgr_export.rounding import (
     round_jointly,
     times,
 )
+from edge_fgr_train.int8 import LEVELS, PAIR_LIMIT
 
-__all__ = ["PAIR_LIMIT", "inner_order", "quantise_weights", "worst_pair"]
+__all__ = ["inner_order", "quantise_weights", "worst_pair"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Int8 = npt.NDArray[np.int8]
-
-_LEVELS = (127, 106, 88, 74, 64)
-"""Candidates for the integer that a channel's largest weight is mapped to."""
 
 
 def inner_order(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
@@ -74,7 +71,7 @@ def quantise_weights(
     best_values = np.zeros(rows.shape, np.int8)
     best_scales = np.zeros(len(rows), np.float32)
     best_costs = np.full(len(rows), np.inf)
-    for level in _LEVELS if pair_safe or joint is not None else _LEVELS[:1]:
+    for level in LEVELS if pair_safe or joint is not None else LEVELS[:1]:
         scales = np.maximum(largest / level, least_scales).astype(np.float32)
         exact = rows / scales[:, None].astype(np.float64)
         if joint is None or factor is None:

@@ -19,8 +19,9 @@ from edge_fgr.model import Model, open_model
 from edge_fgr_export.command import stamp
 from edge_fgr_export.graph import from_network
 from edge_fgr_export.quantise import groups_of, kernels_of, quantise
-from edge_fgr_export.ranges import Statistics, batches, collect
+from edge_fgr_export.ranges import Statistics, collect
 from edge_fgr_train.backbones import Backbone, create_backbone
+from edge_fgr_train.batches import batches
 from edge_fgr_train.network import Network
 from edge_fgr_train.recipe import Model as Recipe
 

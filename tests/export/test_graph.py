@@ -20,10 +20,11 @@ from edge_fgr_export.groups import scales_of
 from edge_fgr_export.nodes import constants
 from edge_fgr_export.parity import logits_of
 from edge_fgr_export.quantise import groups_of
-from edge_fgr_export.ranges import batches
-from edge_fgr_export.weights import PAIR_LIMIT, worst_pair
+from edge_fgr_export.weights import worst_pair
 from edge_fgr_train.backbones import Backbone
+from edge_fgr_train.batches import batches
 from edge_fgr_train.evaluate import logits_of as torch_logits_of
+from edge_fgr_train.int8 import PAIR_LIMIT
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from edge_fgr_export.command import Options, run, stamp
 from edge_fgr_export.litert import Tflite, open_tflite, write_litert
 from edge_fgr_export.nodes import constants
 from edge_fgr_export.parity import logits_of
-from edge_fgr_export.ranges import batches
 from edge_fgr_export.rehead import rehead
 from edge_fgr_train.backbones import Backbone
+from edge_fgr_train.batches import batches
 
 
 @dataclass

@@ -13,9 +13,10 @@ from edge_fgr.model import embedded, open_model
 from edge_fgr_export.command import stamp
 from edge_fgr_export.heads import head_of
 from edge_fgr_export.nodes import constants
-from edge_fgr_export.ranges import batches
 from edge_fgr_export.rehead import rehead
-from edge_fgr_export.weights import PAIR_LIMIT, worst_pair
+from edge_fgr_export.weights import worst_pair
+from edge_fgr_train.batches import batches
+from edge_fgr_train.int8 import PAIR_LIMIT
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from edge_fgr_export.rounding import (
-    PAIR_LIMIT,
-    damped,
-    descend,
-    factor_of,
-    round_alone,
-    round_jointly,
-)
+from edge_fgr_export.rounding import damped, descend, factor_of, round_alone, round_jointly
 from edge_fgr_export.weights import quantise_weights, worst_pair
+from edge_fgr_train.int8 import PAIR_LIMIT
 
 
 def cost(values, exact, moments):

@@ -21,8 +21,9 @@ from edge_fgr_export.ranges import collect
 from edge_fgr_export.same_bits import check_same_bits, faults_of
 from edge_fgr_export.targets import TARGETS, target_of
 from edge_fgr_export.trial import relative_error, run_graph
-from edge_fgr_export.weights import PAIR_LIMIT, worst_pair
+from edge_fgr_export.weights import worst_pair
 from edge_fgr_train.backbones import Backbone
+from edge_fgr_train.int8 import PAIR_LIMIT
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_fgr_export.weights import PAIR_LIMIT, inner_order, quantise_weights, worst_pair
+from edge_fgr_export.weights import inner_order, quantise_weights, worst_pair
+from edge_fgr_train.int8 import PAIR_LIMIT
 
 SHAPES = [(16, 64, 1, 1), (8, 3, 3, 3), (8, 5, 3, 3), (4, 33), (2, 1, 5, 5)]
 

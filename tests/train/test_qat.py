@@ -22,12 +22,13 @@ from edge_fgr_export.graph import from_network
 from edge_fgr_export.groups import groups_of, kernels_of, scales_of
 from edge_fgr_export.quantise import quantise
 from edge_fgr_export.ranges import collect
-from edge_fgr_export.weights import PAIR_LIMIT, quantise_weights, worst_pair
+from edge_fgr_export.weights import quantise_weights, worst_pair
 from edge_fgr_train.backbones import Backbone
 from edge_fgr_train.checkpoint import Run, load_network
 from edge_fgr_train.command import run as train
 from edge_fgr_train.command import run_qat
 from edge_fgr_train.fake_quant import Code, Seen, codes_of, round_weights
+from edge_fgr_train.int8 import PAIR_LIMIT
 from edge_fgr_train.network import Network
 from edge_fgr_train.recipe import Model
 from edge_fgr_train.rounded import RoundedNetwork

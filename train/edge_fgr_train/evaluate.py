@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 
 from edge_fgr.contract import Geometry, Label
 from edge_fgr.decision import probabilities, roll_up
-from edge_fgr.image import load
+from edge_fgr_train.batches import batches
 from edge_fgr_train.network import Network
 
 __all__ = ["coarse_hits", "figures_of", "logits_of", "top1", "wilson"]
@@ -29,11 +28,9 @@ def logits_of(
     network.eval()
     device = next(network.parameters()).device
     rows: list[Floats] = []
-    with ThreadPoolExecutor(2) as pool:
-        for start in range(0, len(paths), batch):
-            loaded = pool.map(lambda path: load(path, geometry), paths[start : start + batch])
-            pixels = torch.from_numpy(np.stack(list(loaded))).to(device)
-            rows.append(network(pixels).logits.float().cpu().numpy())
+    for pixels in batches(paths, geometry, batch):
+        logits = network(torch.from_numpy(pixels).to(device)).logits
+        rows.append(logits.float().cpu().numpy())
     return np.concatenate(rows)
 
 

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Code", "Seen", "codes_of", "round_activations", "round_weights"]
+from edge_fgr_train.int8 import LEVELS, PAIR_LIMIT
 
-_PAIR_LIMIT = 128
-_LEVELS = (127, 106, 88, 74, 64)
-"""As in ``edge_fgr_export.weights``, which stands a floor above."""
+__all__ = ["Code", "Seen", "codes_of", "round_activations", "round_weights"]
 
 _SAMPLES = 8192
 """Values of a tensor and batch that a range is chosen on, evenly spaced; extremes see all."""
@@ -67,7 +65,7 @@ def round_weights(weights: Tensor, *, pair_safe: bool) -> Tensor:
     rows = packed.reshape(len(weights), -1)
     count = rows.shape[1]
     largest = rows.detach().abs().amax(1).clamp_min(1e-12)
-    scales = largest / _LEVELS[0]
+    scales = largest / LEVELS[0]
     if pair_safe:
         rows = functional.pad(rows, (0, count % 2))
         scales = largest / _levels(rows.detach(), largest)
@@ -132,12 +130,12 @@ def _levels(rows: Tensor, largest: Tensor) -> Tensor:
     a, b = first.abs(), second.abs()
     sums = torch.where(first * second > 0, a + b, 0) / largest[:, None]
     of_largest = torch.where(torch.maximum(a, b) == largest[:, None], sums, 1).amax(1)  # 1 to 2
-    levels = torch.full_like(largest, _LEVELS[-1])
+    levels = torch.full_like(largest, LEVELS[-1])
     least = torch.full_like(largest, torch.inf)
-    for level in _LEVELS:
-        lowered = (sums * level - _PAIR_LIMIT).clamp_min(0).square().sum(1) / 2
+    for level in LEVELS:
+        lowered = (sums * level - PAIR_LIMIT).clamp_min(0).square().sum(1) / 2
         cost = (lowered + rows.shape[1] / 12) / level**2
-        better = (cost < least) & (level * of_largest <= _PAIR_LIMIT * (1 + 1e-6))
+        better = (cost < least) & (level * of_largest <= PAIR_LIMIT * (1 + 1e-6))
         levels[better], least[better] = level, cost[better]
     return levels
 
@@ -146,8 +144,8 @@ def _lowered(exact: Tensor) -> Tensor:
     """Share the excess of each offending pair of ``(M, K)`` between both."""
     first, second = exact[:, 0::2], exact[:, 1::2]
     a, b = first.abs(), second.abs()
-    over = (first * second > 0) & (a + b > _PAIR_LIMIT)
-    half = (_PAIR_LIMIT + a - b) / 2
+    over = (first * second > 0) & (a + b > PAIR_LIMIT)
+    half = (PAIR_LIMIT + a - b) / 2
     first = torch.where(over, first.sign() * half, first)
-    second = torch.where(over, second.sign() * (_PAIR_LIMIT - half), second)
+    second = torch.where(over, second.sign() * (PAIR_LIMIT - half), second)
     return torch.stack([first, second], 2).flatten(1)

@@ -15,7 +15,15 @@ from edge_fgr_train.checkpoint import Run
 from edge_fgr_train.dataset import Dataset, Sample, digest_of, labels_of, read_list
 from edge_fgr_train.recipe import Recipe
 
-__all__ = ["CROSS_VALIDATION", "FITTED", "Split", "contract_of", "run_of", "split_of"]
+__all__ = [
+    "CROSS_VALIDATION",
+    "FITTED",
+    "Split",
+    "contract_of",
+    "run_of",
+    "split_again",
+    "split_of",
+]
 
 CROSS_VALIDATION, FITTED = "cross-validation", "the images it was fitted on"
 """What judged a run that has no evaluation split, in the words of its report."""
@@ -64,6 +72,32 @@ def split_of(data: str | Path, recipe: Recipe, recipe_name: str = "") -> Split:
     folders = [folder for folder in (*to_fit, evaluated) if folder]
     calibration = [known[name] for name in sorted(held)]
     return Split(dataset.origin, folders, fit, evaluate, calibration)
+
+
+def split_again(made: Run, data: str | None, remedy: str) -> Split:
+    """Find the images of a run: each serves for what it served.
+
+    Args:
+        made: the run.
+        data: where its data set is now; None: where it was.
+        remedy: what to do if it is not there.
+
+    Raises:
+        InputMissingError: the data set or an image of it is gone.
+    """
+    try:
+        dataset = open_dataset(data or made.data, made.splits)
+    except InputMissingError as error:
+        raise InputMissingError(f"{error}; or {remedy}") from None
+    known = {sample.name: sample for sample in dataset.samples}
+    parts = []
+    for names in (made.fit, made.evaluate, made.calibration):
+        if gone := [name for name in names if name not in known]:
+            raise InputMissingError(
+                f"{dataset.origin}: lacks {gone[0]}, an image of the run; {remedy}"
+            )
+        parts.append([known[name] for name in names])
+    return Split(dataset.origin, made.splits, *parts)
 
 
 def run_of(split: Split, recipe: Recipe) -> Run:

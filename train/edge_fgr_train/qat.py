@@ -10,26 +10,22 @@ finds nothing to round but activations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_fgr.contract import Geometry
-from edge_fgr.errors import DataError, InputMissingError, UsageError
-from edge_fgr.image import load
-from edge_fgr.parallel import ordered_map
+from edge_fgr.errors import DataError, UsageError
 from edge_fgr.progress import say
-from edge_fgr_train.catalog import open_dataset
+from edge_fgr_train.batches import batches
 from edge_fgr_train.checkpoint import Run, epochs_of, load_network
 from edge_fgr_train.dataset import Sample, labels_of
 from edge_fgr_train.loop import Task, train
 from edge_fgr_train.network import Network
-from edge_fgr_train.parts import Split
+from edge_fgr_train.parts import Split, split_again
 from edge_fgr_train.recipe import Augment, Optimise, Recipe, change_recipe
 from edge_fgr_train.rounded import RoundedNetwork
 
@@ -64,7 +60,7 @@ def fine_tune(
     """
     made = _finished(source, folder)
     recipe = _recipe_of(made, changes)
-    split = _split_of(made, data)
+    split = split_again(made, data, "say where the run's data are now")
     teacher, contract, _ = load_network(source)
     if labels_of(split.fit) != contract.labels:
         raise DataError(f"{split.origin}: has other classes now than {source} was trained on")
@@ -101,8 +97,8 @@ class _Task(Task):
 
     def begin(self, network: Network) -> None:
         """Choose the ranges on training images, read as the device reads them."""
-        pixels = _batches(self._paths, self.recipe.geometry)
-        self._rounded.observe(network, (batch.to(self.device) for batch in pixels))
+        found = batches(self._paths, self.recipe.geometry, _RANGE_BATCH)
+        self._rounded.observe(network, (torch.from_numpy(x).to(self.device) for x in found))
 
     def loss(self, network: Network, pixels: Tensor, targets: Tensor) -> Tensor:
         """Return how far the rounded network is from the teacher, for each image."""
@@ -176,32 +172,3 @@ def _recipe_of(made: Run, changes: Sequence[str]) -> Recipe:
             f"augment.size: ranges depend on the size; with --qat it stays {old.geometry.size}"
         )
     return recipe
-
-
-def _split_of(made: Run, data: str | None) -> Split:
-    """Find the images of the run: each serves for what it served."""
-    try:
-        dataset = open_dataset(data or made.data, made.splits)
-    except InputMissingError as error:
-        raise InputMissingError(f"{error}; or say where the run's data are now") from None
-    known = {sample.name: sample for sample in dataset.samples}
-    parts = []
-    for names in (made.fit, made.evaluate, made.calibration):
-        if gone := [name for name in names if name not in known]:
-            raise InputMissingError(
-                f"{dataset.origin}: lacks {gone[0]}, an image of the run; say where its data are"
-            )
-        parts.append([known[name] for name in names])
-    return Split(dataset.origin, made.splits, *parts)
-
-
-def _batches(paths: Sequence[Path], geometry: Geometry) -> Iterator[Tensor]:
-    """Yield pixels uint8 ``(N, H, W, 3)``."""
-    rows: list[np.ndarray] = []
-    for pixels in ordered_map(lambda path: load(path, geometry), paths, 2):
-        rows.append(pixels)
-        if len(rows) == _RANGE_BATCH:
-            yield torch.from_numpy(np.stack(rows))
-            rows = []
-    if rows:
-        yield torch.from_numpy(np.stack(rows))
