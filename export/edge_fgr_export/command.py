@@ -18,12 +18,14 @@ from onnx import helper
 from edge_fgr.contract import METADATA_KEY, Contract
 from edge_fgr.errors import ModelError, UsageError
 from edge_fgr.files import atomic_path, atomic_write
+from edge_fgr.head import HEAD_KEY, head_to_json
 from edge_fgr.model import open_model
 from edge_fgr.progress import say
 from edge_fgr_export.budget import quantise_within, table
 from edge_fgr_export.confidence import fit_confidence
 from edge_fgr_export.graph import from_network
 from edge_fgr_export.half import to_half
+from edge_fgr_export.head_document import head_in
 from edge_fgr_export.images import RANGE_IMAGES, Images, images_of
 from edge_fgr_export.litert import check_converter, open_tflite, write_litert
 from edge_fgr_export.parity import (
@@ -235,11 +237,22 @@ def _bytes(model: onnx.ModelProto, contract: Contract, target: Target) -> bytes:
 
 
 def stamp(model: onnx.ModelProto, contract: Contract) -> bytes:
-    """Return the model's bytes with ``contract`` in its metadata; equal input gives equal bytes."""
+    """Return the model's bytes with ``contract`` and head as metadata; equal input, equal bytes.
+
+    A head that is not linear is not written: the model then has no evidence maps and learns no
+    class.
+    """
     stamped = onnx.ModelProto()
     stamped.CopyFrom(model)
-    helper.set_model_props(stamped, {METADATA_KEY: contract.to_json()})
+    helper.set_model_props(stamped, {METADATA_KEY: contract.to_json()} | _head_of(model))
     return bytes(stamped.SerializeToString(deterministic=True))
+
+
+def _head_of(model: onnx.ModelProto) -> dict[str, str]:
+    try:
+        return {HEAD_KEY: head_to_json(head_in(model))}
+    except ModelError:
+        return {}
 
 
 def fp32_path(output: Path) -> Path:

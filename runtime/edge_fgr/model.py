@@ -1,6 +1,6 @@
 """One ``.onnx`` file: find it, open it, check it, choose a provider, run it.
 
-The only module that imports onnxruntime.
+Only this module and ``optimised`` import onnxruntime.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from edge_fgr import optimised
 from edge_fgr.contract import METADATA_KEY, Contract
 from edge_fgr.errors import (
     ContractError,
@@ -19,6 +20,7 @@ from edge_fgr.errors import (
     PermissionDeniedError,
     UsageError,
 )
+from edge_fgr.head import HEAD_KEY, Head, head_from_json
 from edge_fgr.prediction import ModelId
 
 if TYPE_CHECKING:
@@ -72,6 +74,26 @@ class Model:
             cause = " ".join(str(error).split())[:200]
             raise ModelError(f"{self.path}: inference failed ({cause})") from None
         return result
+
+    def head(self) -> Head:
+        """Return the weights of the linear head.
+
+        Raises:
+            ContractError: the file does not carry them, or they do not fit its classes.
+        """
+        text = self.session.get_modelmeta().custom_metadata_map.get(HEAD_KEY)
+        if text is None:
+            raise ContractError(
+                f"{self.path}: does not carry the weights of its head, which older exports lack; "
+                "export it again"
+            )
+        try:
+            head = head_from_json(text)
+        except ContractError as error:
+            raise ContractError(f"{self.path}: {error}") from None
+        if len(head.bias) != len(self.contract.labels):
+            raise ContractError(f"{self.path}: head: {len(head.bias)} rows do not fit its labels")
+        return head
 
 
 def embedded() -> dict[str, Path]:
@@ -174,7 +196,10 @@ def _session(path: Path, device: Device, threads: int, kept: str | None) -> tupl
     options.log_severity_level = 4
     providers = [_PROVIDERS[name] for name in wanted if _PROVIDERS[name] in available]
     if kept and providers == [_PROVIDERS["cpu"]]:
-        return _optimised(path, options, kept), "cpu"
+        try:
+            return optimised.open_session(path, options, kept), "cpu"
+        except Exception as error:  # as below
+            raise _unusable(path, error) from None
     try:
         session = ort.InferenceSession(os.fspath(path), options, providers=providers)
     except Exception as error:  # onnxruntime raises a class of its own per status
@@ -186,39 +211,6 @@ def _session(path: Path, device: Device, threads: int, kept: str | None) -> tupl
             "or choose --device cpu"
         )
     return session, active
-
-
-def _optimised(path: Path, options: Any, digest: str) -> Any:
-    """Open a session on the CPU: from the graph that was kept, else anew, and keep it."""
-    import onnxruntime as ort
-
-    from edge_fgr import optimised
-
-    key = optimised.key_of(digest, ort.__version__, _PROVIDERS["cpu"])
-    providers = [_PROVIDERS["cpu"]]
-    level = options.graph_optimization_level
-    if graph := optimised.read(key):
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
-            return ort.InferenceSession(graph, options, providers=providers)
-        except Exception:  # no graph of this onnxruntime after all: it is made anew
-            options.graph_optimization_level = level
-            optimised.forget(key)
-    import tempfile
-
-    try:
-        with tempfile.TemporaryDirectory(prefix="edge-fgr-") as folder:
-            written = Path(folder) / "graph.onnx"
-            options.optimized_model_filepath = str(written)
-            session = ort.InferenceSession(os.fspath(path), options, providers=providers)
-            optimised.write(key, written.read_bytes())
-            return session
-    except Exception:  # no place or room to write it, or no model: the plain way tells
-        options.optimized_model_filepath = ""
-    try:
-        return ort.InferenceSession(os.fspath(path), options, providers=providers)
-    except Exception as error:  # as above
-        raise _unusable(path, error) from None
 
 
 def _unusable(path: Path, error: Exception) -> ModelError:

@@ -3,7 +3,7 @@
 A second start opens what the first one wrote, with optimisation off: the same operators, the same
 bits. A file is bound to the model's content, to onnxruntime's release, to the provider and to the
 processor, and its name holds a digest of its content. Whatever is wrong with it, it is not there: a
-cache may be slow, never wrong, and never an error. Standard library only.
+cache may be slow, never wrong, and never an error.
 """
 
 from __future__ import annotations
@@ -11,17 +11,56 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from edge_fgr.cpu import signature
 from edge_fgr.errors import OutputError
 from edge_fgr.files import atomic_write, cache_folder
 
-__all__ = ["forget", "key_of", "read", "write"]
+__all__ = ["forget", "key_of", "open_session", "read", "write"]
 
 _KEPT = 16
 """Files in the folder; the oldest go."""
 
 _SUFFIX = ".graph"
+
+_PROVIDER = "CPUExecutionProvider"
+
+
+def open_session(path: Path, options: Any, digest: str) -> Any:
+    """Open a session on the CPU: from the graph that was kept, else anew, and keep it.
+
+    Args:
+        path: the model.
+        options: onnxruntime's ``SessionOptions``.
+        digest: SHA-256 of the file.
+
+    Raises:
+        Exception: whatever onnxruntime raises for a file that is no model.
+    """
+    import onnxruntime as ort
+
+    key = key_of(digest, ort.__version__, _PROVIDER)
+    level = options.graph_optimization_level
+    if graph := read(key):
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return ort.InferenceSession(graph, options, providers=[_PROVIDER])
+        except Exception:  # no graph of this onnxruntime after all: it is made anew
+            options.graph_optimization_level = level
+            forget(key)
+    import tempfile
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="edge-fgr-") as folder:
+            written = Path(folder) / "graph.onnx"
+            options.optimized_model_filepath = str(written)
+            session = ort.InferenceSession(os.fspath(path), options, providers=[_PROVIDER])
+            write(key, written.read_bytes())
+            return session
+    except Exception:  # no place or room to write it, or no model: the plain way tells
+        options.optimized_model_filepath = ""
+    return ort.InferenceSession(os.fspath(path), options, providers=[_PROVIDER])
 
 
 def key_of(model: str, onnxruntime: str, provider: str) -> str:
