@@ -1,10 +1,12 @@
 """Data sets that lack a fifth of their classes, to measure what a model does with the missing ones.
 
-    python -m edge_fgr_bench.held_out GROCERY OUT    folders OUT/0 … OUT/4, each with a recipe
+    python -m edge_fgr_bench.held_out GROCERY OUT [--fit train,val]
 
-Train and export each (``edge-fgr train OUT/0/data -o RUN --recipe OUT/0/recipe.toml``); the models
-are what ``edge_fgr_bench.unknown`` and ``edge_fgr_bench.enrolled`` ask for. Which classes are
-left out of which stands in ``held_out.json``: every class of the set is missing from one.
+writes folders OUT/0 … OUT/4, each with a recipe. Train and export each (``edge-fgr train OUT/0/data
+-o RUN --recipe OUT/0/recipe.toml``); the models are what ``edge_fgr_bench.unknown`` and
+``edge_fgr_bench.enrolled`` ask for. Which classes are left out of which stands in
+``held_out.json``: every class of the set is missing from one. To choose something on val, write the
+folders with ``--fit train``.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +30,12 @@ DRAWS = 5
 _LISTS = Path(__file__).with_name("held_out.json")
 _RECIPES = Path(__file__).parents[2] / "train" / "edge_fgr_train" / "recipes"
 _RECIPE = """\
-# grocery81 without the classes of one draw: shorter, one member, val never trained on.
+# grocery81 without the classes of one draw: shorter, at a smaller size, one member.
 name = "held-out-{draw}"
 licence = "MIT"
 
 [data]
-fit = ["train"]
+fit = {fit}
 evaluate = ""
 calibration = "calibration.txt"
 
@@ -80,12 +83,13 @@ def left_out() -> list[list[Label]]:
     return [[tuple(label.split("/")) for label in part] for part in json.loads(_LISTS.read_text())]
 
 
-def write_folders(data: Path, out: Path) -> None:
+def write_folders(data: Path, out: Path, fit: Sequence[str] = ("train", "val")) -> None:
     """Write for each draw a folder ``data`` of links, a calibration list and a recipe.
 
     Args:
         data: folder with ``train`` and ``val``.
         out: where to; must not be there yet.
+        fit: what the recipes train on, of ``train`` and ``val``.
 
     Raises:
         InputMissingError: ``data`` lacks ``train`` or ``val``, or one holds no images.
@@ -108,10 +112,10 @@ def write_folders(data: Path, out: Path) -> None:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(sample.path.resolve())
             names.append(sample.name)
-        # A file of val is never trained on here: it need not be kept apart.
-        held = [name for name in names if name in kept_apart and name.startswith("train/")]
+        held = [name for name in names if name in kept_apart and name.split("/")[0] in fit]
         (home / "calibration.txt").write_text("\n".join(held) + "\n")
-        (home / "recipe.toml").write_text(_RECIPE.format(draw=number))
+        recipe = _RECIPE.format(draw=number, fit=json.dumps(list(fit)))
+        (home / "recipe.toml").write_text(recipe)
 
 
 def main() -> int:
@@ -121,9 +125,10 @@ def main() -> int:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--fit", default="train,val")
     options = parser.parse_args()
     try:
-        write_folders(options.data, options.out)
+        write_folders(options.data, options.out, options.fit.split(","))
     except EdgeFgrError as error:
         say(str(error))
         return error.exit_code

@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper
 
-from edge_fgr.contract import METADATA_KEY, Contract
+from edge_fgr.contract import Contract
 from edge_fgr.errors import ModelError, UsageError
 from edge_fgr.files import atomic_path, atomic_write
-from edge_fgr.head import HEAD_KEY, head_to_json
 from edge_fgr.model import open_model
 from edge_fgr.progress import say
 from edge_fgr_export.budget import quantise_within, table
 from edge_fgr_export.confidence import fit_confidence
+from edge_fgr_export.familiar_fit import MIN_CLASSES
 from edge_fgr_export.graph import from_network
 from edge_fgr_export.half import to_half
-from edge_fgr_export.head_document import head_in
 from edge_fgr_export.images import RANGE_IMAGES, Images, images_of
 from edge_fgr_export.litert import check_converter, open_tflite, write_litert
+from edge_fgr_export.metadata import stamp
+from edge_fgr_export.outsiders import Outsiders, familiarity, of_sibling
 from edge_fgr_export.parity import (
     answers_of,
     check_candidate,
@@ -42,6 +42,7 @@ from edge_fgr_export.same_bits import check_same_bits
 from edge_fgr_export.targets import Target, target_of
 from edge_fgr_export.trial import Bench
 from edge_fgr_train.checkpoint import Run, load_head, load_network
+from edge_fgr_train.dataset import labels_of
 from edge_fgr_train.evaluate import logits_of as torch_logits_of
 from edge_fgr_train.linear import LinearHead
 
@@ -62,6 +63,9 @@ class Options:
         ranges: a method of ``range_methods``, or ``auto``.
         range_images: how many training images ranges come from.
         json: file for the steps and figures; None: none.
+        sibling: a run of the same recipe that left some images out: what it says of these is what
+            the confidence is fitted on. None: the run's own calibration images.
+        sibling_model: its exported model; None: where export writes it.
 
     Raises:
         UsageError: an option that cannot be meant.
@@ -72,6 +76,8 @@ class Options:
     ranges: str = "auto"
     range_images: int = RANGE_IMAGES
     json: Path | None = None
+    sibling: Path | None = None
+    sibling_model: Path | None = None
 
     def __post_init__(self) -> None:
         target_of(self.target)
@@ -81,6 +87,8 @@ class Options:
             raise UsageError(f"--ranges {self.ranges}: is none of auto, {', '.join(METHODS)}")
         if self.range_images < 1:
             raise UsageError(f"--range-images {self.range_images}: at least 1 is needed")
+        if self.sibling_model and not self.sibling:
+            raise UsageError("--sibling-model: --sibling must say of which run it is")
 
 
 def run(
@@ -113,19 +121,27 @@ def run(
     if target.kind == "litert":
         check_converter()  # not after minutes of work
     images = images_of(made, data, options.range_images)
+    outsiders = None
+    if options.sibling is not None:
+        outsiders = of_sibling(options.sibling, options.sibling_model, data, labels_of(images.fit))
     if not made.base:
-        facts = _network(folder, made, output, images, options)
+        facts = _network(folder, made, output, images, outsiders, options)
     elif options.target != "portable":
         raise UsageError(f"{folder}: a chain on an exported model keeps the target of that model")
     else:
-        facts = _new_head(folder, made, output, images, options)
+        facts = _new_head(folder, made, output, images, outsiders, options)
     if options.json is not None:
         facts = {"schema_version": 1, "target": target.name} | facts
         atomic_write(options.json, json.dumps(facts, indent=1).encode() + b"\n")
 
 
 def _network(
-    folder: Path, made: Run, output: Path, images: Images, options: Options
+    folder: Path,
+    made: Run,
+    output: Path,
+    images: Images,
+    outsiders: Outsiders | None,
+    options: Options,
 ) -> dict[str, Any]:
     """Export a network; return its steps, and sensitivities where they were needed."""
     network, contract, _ = load_network(folder)
@@ -163,14 +179,19 @@ def _network(
     if target.name == "portable":
         check_same_bits(graph)
     contract = replace(contract, target=target.name)
-    _write(output, graph, contract, images, logits, head, metrics, target, options)
+    _write(output, graph, contract, images, outsiders, logits, head, metrics, target, options)
     size = output.stat().st_size / 1e6
     say(f"{output}: done ({size:.2f} MB){'' if twin == output else f'; fp32: {twin}'}")
     return facts
 
 
 def _new_head(
-    folder: Path, made: Run, output: Path, images: Images, options: Options
+    folder: Path,
+    made: Run,
+    output: Path,
+    images: Images,
+    outsiders: Outsiders | None,
+    options: Options,
 ) -> dict[str, Any]:
     """A chain on an exported model: its graph with another head."""
     weight, bias, contract = load_head(folder)
@@ -182,7 +203,7 @@ def _new_head(
     target = target_of(base.contract.target)
     contract = replace(contract, target=target.name)
     exact = head(embeddings_of(base, images.paths, contract.geometry))
-    _write(output, model, contract, images, exact, head, {}, target, options)
+    _write(output, model, contract, images, outsiders, exact, head, {}, target, options)
     say(f"{output}: done ({output.stat().st_size / 1e6:.2f} MB)")
     return _NO_STEPS
 
@@ -192,6 +213,7 @@ def _write(
     model: onnx.ModelProto,
     contract: Contract,
     images: Images,
+    outsiders: Outsiders | None,
     reference: Floats,
     head: LinearHead | None,
     metrics: dict[str, float],
@@ -215,44 +237,40 @@ def _write(
             output, kind, reference, logits, targets, exact, max_drop=options.max_drop
         )
         # What a chain found by cross-validation stands where no image was kept out.
+        found = None
+        if embedding is not None:
+            found = familiarity(beside, images.fit, contract.labels, embedding)
+        document, scores = found or ("", None)
         confidence = contract.confidence
-        if images.held:
+        if images.held or outsiders is not None:
+            seen = outsiders or Outsiders(logits, targets, scores, images.judged_by)
             confidence = fit_confidence(
-                logits, targets, contract.labels, fitted_on=images.judged_by
+                seen.logits,
+                seen.targets,
+                contract.labels,
+                scores=seen.scores if len(contract.labels) >= MIN_CLASSES and document else None,
+                fitted_on=seen.fitted_on,
             )
+            scale = seen.scale(images.paths, logits) if images.held else 1.0
+            confidence = replace(confidence, temperature=confidence.temperature * scale)
         rounded = {name: round(value, 4) for name, value in metrics.items()}
         final = replace(
             contract,
             confidence=confidence,
             provenance=replace(contract.provenance, metrics={images.judged_by: rounded}),
         )
-        beside.write_bytes(_bytes(model, final, target))
+        beside.write_bytes(_bytes(model, final, target, document))
         again, _ = answers(beside)
         if not np.array_equal(again, logits):
             raise ModelError(f"{output}: the stamped model does not repeat its own logits")
 
 
-def _bytes(model: onnx.ModelProto, contract: Contract, target: Target) -> bytes:
-    return write_litert(model, contract) if target.kind == "litert" else stamp(model, contract)
-
-
-def stamp(model: onnx.ModelProto, contract: Contract) -> bytes:
-    """Return the model's bytes with ``contract`` and head as metadata; equal input, equal bytes.
-
-    A head that is not linear is not written: the model then has no evidence maps and learns no
-    class.
-    """
-    stamped = onnx.ModelProto()
-    stamped.CopyFrom(model)
-    helper.set_model_props(stamped, {METADATA_KEY: contract.to_json()} | _head_of(model))
-    return bytes(stamped.SerializeToString(deterministic=True))
-
-
-def _head_of(model: onnx.ModelProto) -> dict[str, str]:
-    try:
-        return {HEAD_KEY: head_to_json(head_in(model))}
-    except ModelError:
-        return {}
+def _bytes(
+    model: onnx.ModelProto, contract: Contract, target: Target, familiar: str | None = None
+) -> bytes:
+    if target.kind == "litert":
+        return write_litert(model, contract)
+    return stamp(model, contract, familiar)
 
 
 def fp32_path(output: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, floor
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,7 @@ def fit_confidence(
     targets: Sequence[int],
     labels: Sequence[Label],
     *,
+    scores: npt.NDArray[np.floating] | None = None,
     fitted_on: str = "calibration",
     unknown_share: float = 0.05,
     precision: float = 0.95,
@@ -54,6 +56,7 @@ def fit_confidence(
         logits: ``(N, C)``, float32, as the exported graph gives them.
         targets: the right classes, 0 to C - 1.
         labels: a path per class.
+        scores: how familiar each image is, ``(N,)`` of ``edge_fgr.familiar``; None: as logits say.
         fitted_on: what the images are to the run.
         unknown_share: at most this share of known images may be called unknown.
         precision: share of right answers that is promised for each level.
@@ -70,7 +73,7 @@ def fit_confidence(
     values = probabilities(logits, temperature)
     return Confidence(
         temperature=temperature,
-        unknown=fit_unknown(logits, unknown_share),
+        unknown=fit_unknown(logits, unknown_share, scores),
         conformal=fit_conformal(values, targets),
         back_off=fit_back_off(values, targets, labels, precision=precision, certainty=certainty),
         images=len(targets),
@@ -78,16 +81,20 @@ def fit_confidence(
     )
 
 
-def fit_unknown(logits: Floats, share: float) -> Unknown | None:
+def fit_unknown(logits: Floats, share: float, scores: Floats | None = None) -> Unknown | None:
     """Return the largest threshold that calls at most ``share`` of known images unknown.
 
     Split conformal: with k = floor(share · (n + 1)), a new known image falls below the k-th
     smallest of n scores with probability at most k / (n + 1) (Vovk et al. 2005; for outliers Bates
     et al., Annals of Statistics 2023). None where k is 0: too few images.
     """
-    scores = np.sort(unknown_score(logits))
-    place = floor(round(share * (len(scores) + 1), 9))
-    return Unknown("max_minus_mean", float(scores[place - 1]), share) if place else None
+    rising = np.sort(unknown_score(logits) if scores is None else scores)
+    place = floor(round(share * (len(rising) + 1), 9))
+    if not place:
+        return None
+    kind: Literal["max_minus_mean", "whitened_cosine"]
+    kind = "max_minus_mean" if scores is None else "whitened_cosine"
+    return Unknown(kind, float(rising[place - 1]), share)
 
 
 def fit_conformal(values: Floats, targets: Sequence[int]) -> Conformal | None:

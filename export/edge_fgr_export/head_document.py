@@ -42,6 +42,8 @@ def head_in(model: onnx.ModelProto) -> Head:
         weight = weight[:half] + weight[half:]
     if found.l2 and "Sqrt" in kinds:  # INT8: the bias follows the division
         bias = value(found.nodes[-1].input[1])
-    else:
+    elif len(found.gemm.input) > 2:
         bias = value(found.gemm.input[2])[: len(weight)]
+    else:
+        bias = np.zeros(len(weight), np.float32)
     return Head(weight, bias, found.l2)

@@ -21,6 +21,9 @@ RANGE_IMAGES = 256
 _CHOSEN_IMAGES = 64
 """Other training images, that ranges and steps are chosen on."""
 
+_FAMILIAR_IMAGES = 4096
+"""Most training images that the means of classes are taken over."""
+
 _FITTED_IMAGES = 512
 """How many images of the fit split models are compared on, where no others are there."""
 
@@ -35,6 +38,7 @@ class Images:
         held: whether they were kept out of training.
         ranges: images of the fit split, for ranges and covariances.
         chosen: other images of it, that ranges and steps are chosen on.
+        fit: all of it where there are not too many, for the means of classes.
     """
 
     judged: Sequence[Sample]
@@ -42,6 +46,7 @@ class Images:
     held: bool
     ranges: Sequence[Sample]
     chosen: Sequence[Sample]
+    fit: Sequence[Sample]
 
     @property
     def paths(self) -> list[Path]:
@@ -84,10 +89,11 @@ def images_of(made: Run, data: str | None, range_images: int = RANGE_IMAGES) -> 
     chosen = some[step // 2 :: step][:_CHOSEN_IMAGES]
     apart = set(chosen)
     ranges = [sample for sample in some if sample not in apart]
+    rest = {"ranges": ranges, "chosen": chosen, "fit": _spread(fit, _FAMILIAR_IMAGES)}
     if judged := split.calibration or split.evaluate:
         judged_by = "calibration" if split.calibration else split.folders[-1]
-        return Images(judged, judged_by, held=True, ranges=ranges, chosen=chosen)
-    return Images(_spread(fit, _FITTED_IMAGES), "fit", held=False, ranges=ranges, chosen=chosen)
+        return Images(judged, judged_by, held=True, **rest)
+    return Images(_spread(fit, _FITTED_IMAGES), "fit", held=False, **rest)
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:

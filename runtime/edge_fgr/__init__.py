@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from edge_fgr.classifier import Classifier
     from edge_fgr.contract import Contract, Geometry, Label
     from edge_fgr.errors import EdgeFgrError
-    from edge_fgr.prediction import ModelId, Prediction, Ranked, Timings
+    from edge_fgr.prediction import (
+        LabelSet,
+        ModelId,
+        Prediction,
+        Ranked,
+        Timings,
+        UnknownScore,
+        Verdict,
+    )
 
 __all__ = [
     "Classifier",
@@ -24,10 +32,13 @@ __all__ = [
     "EdgeFgrError",
     "Geometry",
     "Label",
+    "LabelSet",
     "ModelId",
     "Prediction",
     "Ranked",
     "Timings",
+    "UnknownScore",
+    "Verdict",
     "__version__",
 ]
 
@@ -37,10 +48,13 @@ _HOMES = {
     "EdgeFgrError": "errors",
     "Geometry": "contract",
     "Label": "contract",
+    "LabelSet": "prediction",
     "ModelId": "prediction",
     "Prediction": "prediction",
     "Ranked": "prediction",
     "Timings": "prediction",
+    "UnknownScore": "prediction",
+    "Verdict": "prediction",
 }
 
 

@@ -6,7 +6,7 @@ import gc
 # line turns it on again before long work.
 gc.disable()
 
-from edge_fgr.cli import main  # noqa: E402
+from edge_fgr.start import main  # noqa: E402
 
 __all__ = ["main"]
 

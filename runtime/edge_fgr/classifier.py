@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from edge_fgr import decision, image
+from edge_fgr import image
 from edge_fgr.errors import UsageError
-from edge_fgr.model import Device, Model, open_model
+from edge_fgr.model import Model, model_of
 from edge_fgr.parallel import cores, ordered_map
-from edge_fgr.prediction import ModelId, Prediction, Ranked, Timings
+from edge_fgr.prediction import ModelId, Prediction, Timings
+from edge_fgr.sessions import Device, Opened, open_session
+from edge_fgr.verdict import Decider
 
 if TYPE_CHECKING:
-    from edge_fgr.contract import Contract, Roi
+    from edge_fgr.contract import Contract, Label, Roi
+    from edge_fgr.gallery import Gallery
+    from edge_fgr.head import Head
     from edge_fgr.image import Channels, Source
+    from edge_fgr.saliency import Evidence
 
 __all__ = ["Classifier"]
 
@@ -28,8 +33,24 @@ class Classifier:
     >>> prediction.label, prediction.probability
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(
+        self, model: Model, *, coverage: float | None = None, gallery: Gallery | None = None
+    ) -> None:
         self._model = model
+        self._gallery = gallery
+        confidence = model.contract.confidence
+        unknown = confidence.unknown if confidence else None
+        familiar = None
+        if unknown is not None and unknown.score == "whitened_cosine":
+            familiar = gallery.familiar if gallery else model.familiar()
+        self._decider = Decider(
+            model.contract,
+            familiar,
+            enrolled=gallery.labels if gallery else (),
+            scale=gallery.scale if gallery else 1.0,
+            coverage=coverage,
+        )
+        self._outputs = ("logits", "embedding") if gallery or familiar else ("logits",)
 
     @classmethod
     def load(
@@ -37,23 +58,54 @@ class Classifier:
         path_or_name: str | os.PathLike[str] | None = None,
         *,
         device: Device = "auto",
+        device_options: Mapping[str, str] | None = None,
         threads: int = 1,
         cache: bool = True,
+        coverage: float | None = None,
+        gallery: str | os.PathLike[str] | None = None,
     ) -> Classifier:
         """Open a model.
 
         Args:
             path_or_name: a ``.onnx`` file, the name of an embedded model, or None for the default.
-            device: ``cpu`` or ``cuda`` (an error when it is not active), or ``auto``.
+            device: what runs it (an error when it is not active), or ``auto``.
+            device_options: for the device's provider, as docs/devices.md lists them.
             threads: threads inside one inference. For many images leave it at 1 and let
                 ``classify_many`` work side by side.
             cache: keep the optimised graph in the user's cache folder, which makes the next start
                 faster; the bits are the same. A folder that cannot be written is no error.
+            coverage: give each prediction the set of labels that holds the truth with this
+                coverage, such as 0.95; one of those that the model was fitted for.
+            gallery: file of classes that were enrolled with this model.
 
         Raises:
-            EdgeFgrError: see ``edge_fgr.model.open_model``.
+            UsageError: the model was not fitted for this coverage.
+            EdgeFgrError: see ``edge_fgr.model.open_model`` and ``edge_fgr.gallery.read_gallery``.
         """
-        return cls(open_model(path_or_name, device=device, threads=threads, cache=cache))
+        opened = open_session(
+            path_or_name,
+            device=device,
+            device_options=device_options,
+            threads=threads,
+            cache=cache,
+        )
+        return cls.of(opened, coverage=coverage, gallery=gallery)
+
+    @classmethod
+    def of(
+        cls,
+        opened: Opened,
+        *,
+        coverage: float | None = None,
+        gallery: str | os.PathLike[str] | None = None,
+    ) -> Classifier:
+        """Take a session that ``edge_fgr.sessions.open_session`` opened; the rest as ``load``."""
+        model = model_of(opened)
+        if gallery is None:
+            return cls(model, coverage=coverage)
+        from edge_fgr.gallery import read_gallery
+
+        return cls(model, coverage=coverage, gallery=read_gallery(gallery, model))
 
     @property
     def model(self) -> ModelId:
@@ -67,8 +119,13 @@ class Classifier:
 
     @property
     def device(self) -> str:
-        """What really runs: ``cpu`` or ``cuda``."""
+        """What really runs, such as ``cpu``."""
         return self._model.device
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Which outputs of the graph an answer needs."""
+        return self._outputs
 
     def __call__(
         self,
@@ -97,20 +154,54 @@ class Classifier:
         contract = self._model.contract
         pixels = image.load(source, contract.geometry, channels=channels, roi=roi, name=name)
         decoded = time.perf_counter()
-        logits = self._model.run(pixels[None])[0]  # (C,)
+        rows = self._model.outputs(pixels[None], *self._outputs)
         inferred = time.perf_counter()
-        values = decision.probabilities(logits, contract.temperature)
-        ranked = tuple(
-            Ranked(contract.labels[i], float(values[i])) for i in decision.best(values, top_k)
-        )
+        logits = rows[0][0]  # (C,)
+        embedding = rows[1][0] if len(rows) > 1 else None  # (D,)
+        if self._gallery is not None and embedding is not None:
+            logits = self._gallery.extend(logits, embedding)  # (C + K,)
+        answer = self._decider(logits, embedding, top_k)
         done = time.perf_counter()
         ms = Timings(
             decode=(decoded - start) * 1e3,
             infer=(inferred - decoded) * 1e3,
             total=(done - start) * 1e3,
         )
+        best = answer.top_k[0]
         return Prediction(
-            ranked[0].label, ranked[0].probability, ranked, ms, self._model.device, self._model.id
+            label=best.label,
+            probability=best.probability,
+            top_k=answer.top_k,
+            ms=ms,
+            device=self._model.device,
+            model=self._model.id,
+            verdict=answer.verdict,
+            unknown=answer.unknown,
+            labels=answer.labels,
+        )
+
+    def head(self) -> Head:
+        """Return the weights of the linear head; errors as ``edge_fgr.model.Model.head``."""
+        return self._model.head()
+
+    def explain(
+        self,
+        source: Source,
+        prediction: Prediction | Label | None = None,
+        *,
+        against: Label | None = None,
+        channels: Channels | None = None,
+        roi: Roi | None = None,
+        name: str | None = None,
+    ) -> Evidence:
+        """Return where in one image the evidence for a class lies.
+
+        Arguments and errors as ``edge_fgr.saliency.explain``, without the model.
+        """
+        from edge_fgr.saliency import explain
+
+        return explain(
+            self._model, source, prediction, against=against, channels=channels, roi=roi, name=name
         )
 
     def classify_many(

@@ -22,13 +22,14 @@ class Unknown:
     """From which score on an image belongs to one of the classes.
 
     Attributes:
-        score: how the score is computed: ``max_minus_mean`` is
-            ``edge_fgr.decision.unknown_score``. Higher is more familiar.
+        score: how the score is computed: ``max_minus_mean`` from the logits
+            (``edge_fgr.decision.unknown_score``), ``whitened_cosine`` from the embedding
+            (``edge_fgr.familiar``). Higher is more familiar.
         threshold: an image is unknown when its score is below.
         share: at most this share of known images is called unknown, 0 to 1.
     """
 
-    score: Literal["max_minus_mean"]
+    score: Literal["max_minus_mean", "whitened_cosine"]
     threshold: float
     share: float
 

@@ -30,8 +30,9 @@ __all__ = [
 ]
 
 METADATA_KEY = "edge_fgr"
-SCHEMA = 2
-"""2 has all of ``Confidence``; schema 1, which is still read, had the temperature alone."""
+SCHEMA = 3
+"""1 had the temperature alone, 2 all of ``Confidence`` but the score ``whitened_cosine``; both are
+still read."""
 
 Label = tuple[str, ...]
 """A class as a path from coarse to fine, such as ``("Fruit", "Apple", "Granny-Smith")``."""
@@ -159,8 +160,8 @@ class Contract:
                 f"contract: schema {schema} is newer than {SCHEMA}, the newest that this version "
                 "of edge-fgr reads; update edge-fgr"
             )
-        if schema not in (1, SCHEMA) or isinstance(schema, bool):
-            raise ContractError(f"contract: schema must be 1 or {SCHEMA}, not {schema!r}")
+        if schema not in range(1, SCHEMA + 1) or isinstance(schema, bool):
+            raise ContractError(f"contract: schema must be 1 to {SCHEMA}, not {schema!r}")
         if schema == 1:
             _refuse_later_keys(raw)
         contract: Contract = build(cls, raw, "contract")
@@ -168,7 +169,7 @@ class Contract:
 
 
 def _refuse_later_keys(raw: Mapping[str, Any]) -> None:
-    """Raise ContractError when a document of schema 1 holds what only schema 2 knows."""
+    """Raise ContractError when a document of schema 1 holds what only later ones know."""
     confidence = raw.get("confidence")
     if isinstance(confidence, Mapping) and (later := sorted(set(confidence) - {"temperature"})):
         raise ContractError(

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["has_vnni", "signature", "suits"]
+__all__ = ["abilities", "has_vnni", "signature", "suits"]
 
 _VNNI = "x86-vnni"
 _X86 = ("x86_64", "amd64", "i386", "i686", "x86")
@@ -66,6 +66,33 @@ def has_vnni(cpuinfo: Path = _CPUINFO) -> bool | None:
     return not flags.isdisjoint({"avx512_vnni", "avx512vnni", "avx_vnni"})
 
 
+def abilities(cpuinfo: Path = _CPUINFO, *, machine: str | None = None) -> dict[str, bool | None]:
+    """Return what INT8 kernels are chosen by: AVX2, AVX-512 and VNNI, or NEON, its dot product.
+
+    Args:
+        cpuinfo: what Linux says about the processor.
+        machine: kind of processor, as ``uname -m`` gives it; None: this one.
+
+    Returns:
+        By name; None where nobody knows. Empty for a kind of processor that has none of them.
+    """
+    kind, asked = (machine or _machine()).lower(), {} if machine else _asked_by_numpy()
+    flags = _linux(cpuinfo) or _macos() or set()
+
+    def one(name: str, *spelt: str) -> bool | None:
+        if name in asked:  # numpy asks the processor itself
+            return asked[name]
+        return not flags.isdisjoint(spelt) if flags else None
+
+    if kind in _X86:
+        found = {"avx2": one("AVX2", "avx2"), "avx512": one("AVX512F", "avx512f")}
+        return found | {"vnni": has_vnni(cpuinfo)}
+    if kind.startswith(_ARM):
+        found = {"neon": one("NEON", "asimd", "neon"), "dotprod": one("ASIMDDP", "asimddp")}
+        return found | {"i8mm": one("I8MM", "i8mm")}
+    return {}
+
+
 def signature(cpuinfo: Path = _CPUINFO) -> str:
     """Return a text that differs where the kernels for this processor may differ."""
     asked = sorted(name for name, found in _asked_by_numpy().items() if found)
@@ -97,7 +124,7 @@ def _linux(cpuinfo: Path) -> set[str] | None:
         with cpuinfo.open(encoding="ascii", errors="replace") as lines:
             for line in lines:
                 key, _, value = line.partition(":")
-                if key.strip() == "flags":
+                if key.strip() in ("flags", "Features"):
                     return set(value.split())
     except OSError:
         pass

@@ -51,8 +51,10 @@ def roll_up(values: Floats, labels: Sequence[Label], depth: int) -> tuple[list[L
     return coarse, values @ member
 
 
-def unknown_score(logits: Floats) -> Floats:
+def unknown_score(logits: Floats, known: int | None = None) -> Floats:
     """Return how far the largest logit of ``(..., C)`` stands above their mean: ``(...)``, float64.
+
+    Of ``known`` classes at most, if given, is the mean: enrolled ones that follow do not shift it.
 
     It ranks images as the largest softmax value does when the temperature grows without end, which
     Liang et al. (ICLR 2018) analyse as what makes a high temperature work. The sum is rounded once
@@ -61,7 +63,8 @@ def unknown_score(logits: Floats) -> Floats:
     import numpy as np
 
     rows = logits.reshape(-1, logits.shape[-1]).tolist()
-    scores = [max(row) - math.fsum(row) / len(row) for row in rows]
+    count = logits.shape[-1] if known is None else known
+    scores = [max(row) - math.fsum(row[:count]) / count for row in rows]
     return np.array(scores, np.float64).reshape(logits.shape[:-1])
 
 

@@ -10,8 +10,9 @@
     │   └── MissingExtraError  69     a command whose extra is not installed
     ├── OutputError            74   a result that could not be written
     ├── PermissionDeniedError  77   a file that may not be read
-    └── ModelError             78   a model file that cannot be used
-        └── ContractError      78     a model without our contract, or with a wrong one
+    ├── ModelError             78   a model file that cannot be used
+    │   └── ContractError      78     a model without our contract, or with a wrong one
+    └── GalleryError           78   enrolled classes that cannot be used with this model
 
 The numbers follow BSD sysexits.h where it has a word for the case. Standard library only.
 """
@@ -23,6 +24,7 @@ __all__ = [
     "DataError",
     "DeviceError",
     "EdgeFgrError",
+    "GalleryError",
     "ImageError",
     "InputMissingError",
     "MissingExtraError",
@@ -125,3 +127,10 @@ class ContractError(ModelError):
     """A model without our contract, or with one that breaks a rule of it."""
 
     kind = "contract"
+
+
+class GalleryError(EdgeFgrError):
+    """A gallery that is damaged, or that was made with another model."""
+
+    exit_code = 78
+    kind = "gallery"

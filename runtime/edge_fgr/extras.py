@@ -134,10 +134,21 @@ def export(
         int, typer.Option(min=1, help="Training images that ranges come from.")
     ] = 256,
     json: Annotated[Path | None, typer.Option(help="Write what each step bought, as JSON.")] = None,
+    sibling: Annotated[
+        Path | None,
+        typer.Option(
+            help="A run of the same recipe that left images out: confidence is fitted on these."
+        ),
+    ] = None,
+    sibling_model: Annotated[
+        Path | None,
+        typer.Option(help="The sibling's exported model (default: in its folder, by name)."),
+    ] = None,
 ) -> None:
     """Export a run as one file for its target, and its fp32 twin, proven equal (extra: export)."""
     command = _heavy("export", "command")
-    command.run(run, output, data, command.Options(target, max_drop, ranges, range_images, json))
+    options = command.Options(target, max_drop, ranges, range_images, json, sibling, sibling_model)
+    command.run(run, output, data, options)
 
 
 def verify(

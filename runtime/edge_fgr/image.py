@@ -53,7 +53,8 @@ def load(
         name: what messages call the image; by default its path.
 
     Returns:
-        uint8 ``(size, size, 3)``, RGB, C-contiguous.
+        uint8 ``(size, size, 3)``, RGB, C-contiguous; perhaps read-only, and the array that was
+        given where it fits as it is.
 
     Raises:
         ImageError: it could not be read whole.
@@ -67,6 +68,8 @@ def load(
         except ContractError as error:
             raise UsageError(str(error)) from None
         region = roi
+    if channels == "rgb" and _fits_as_it_is(source, geometry, region):
+        return cast("Pixels", source)
     picture = read(source, geometry, channels=channels, roi=region, name=name)
     return fit(picture, geometry, roi=region)
 
@@ -117,7 +120,7 @@ def fit(picture: Image.Image, geometry: Geometry, *, roi: Roi = _WHOLE) -> Pixel
         right, bottom = left + side, top + side
     kernel = Image.Resampling[geometry.kernel.upper()]
     square = (geometry.size, geometry.size)
-    return np.array(picture.resize(square, kernel, box=(left, top, right, bottom)))
+    return np.asarray(picture.resize(square, kernel, box=(left, top, right, bottom)))
 
 
 def name_of(source: object) -> str:
@@ -125,6 +128,18 @@ def name_of(source: object) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(cast("str", source))
     return str(getattr(source, "filename", "")) or f"<{type(source).__name__}>"
+
+
+def _fits_as_it_is(source: object, geometry: Geometry, region: Roi) -> bool:
+    """Whether an array already is what would come out: Pillow copies a picture of the same size."""
+    side = geometry.size
+    return (
+        getattr(source, "shape", None) == (side, side, 3)
+        and str(getattr(source, "dtype", "")) == "uint8"
+        and bool(getattr(getattr(source, "flags", None), "c_contiguous", False))
+        and region == _WHOLE
+        and (geometry.resize == "stretch" or geometry.short_side == side)
+    )
 
 
 def _region(size: tuple[int, int], roi: Roi) -> Roi:

@@ -2,14 +2,14 @@
 
 A second start opens what the first one wrote, with optimisation off: the same operators, the same
 bits. A file is bound to the model's content, to onnxruntime's release, to the provider and to the
-processor, and its name holds a digest of its content. Whatever is wrong with it, it is not there: a
+processor, and its name holds its size and check sum. Whatever is wrong with it, it is not there: a
 cache may be slow, never wrong, and never an error.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ _KEPT = 16
 _SUFFIX = ".graph"
 
 _PROVIDER = "CPUExecutionProvider"
+
+_CHUNK = 1 << 18
 
 
 def open_session(path: Path, options: Any, digest: str) -> Any:
@@ -45,7 +47,8 @@ def open_session(path: Path, options: Any, digest: str) -> Any:
     if graph := read(key):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            return ort.InferenceSession(graph, options, providers=[_PROVIDER])
+            # By its name: bytes would be in memory twice.
+            return ort.InferenceSession(os.fspath(graph), options, providers=[_PROVIDER])
         except Exception:  # no graph of this onnxruntime after all: it is made anew
             options.graph_optimization_level = level
             forget(key)
@@ -64,24 +67,27 @@ def open_session(path: Path, options: Any, digest: str) -> Any:
 
 
 def key_of(model: str, onnxruntime: str, provider: str) -> str:
-    """Return what the name of an optimised graph begins with.
+    """Return what the name of an optimised graph begins with; there is no ``-`` in it.
 
     Args:
         model: SHA-256 of its file.
         onnxruntime: its release.
         provider: what runs it.
     """
-    facts = "\n".join((model, onnxruntime, provider, signature()))
-    return hashlib.sha256(facts.encode()).hexdigest()[:32]
+    facts = "\n".join((onnxruntime, provider, signature()))
+    return f"{model[:32]}{zlib.crc32(facts.encode()):08x}"
 
 
-def read(key: str) -> bytes | None:
-    """Return an optimised graph; None if it is not there, or not as it was written."""
+def read(key: str) -> Path | None:
+    """Return the file of an optimised graph; None if it is not there, or not as it was written."""
     try:
         for path in _folder().glob(f"{key}-*{_SUFFIX}"):
-            graph = path.read_bytes()
-            if path.name == _name(key, graph):
-                return graph
+            size, total = 0, 0
+            with path.open("rb") as file:
+                while part := file.read(_CHUNK):
+                    size, total = size + len(part), zlib.crc32(part, total)
+            if path.name == _name(key, size, total):
+                return path
     except OSError:
         pass
     return None
@@ -92,7 +98,7 @@ def write(key: str, graph: bytes) -> None:
     try:
         folder = _folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic_write(folder / _name(key, graph), graph)
+        atomic_write(folder / _name(key, len(graph), zlib.crc32(graph)), graph)
         kept = sorted(folder.glob(f"*{_SUFFIX}"), key=os.path.getmtime, reverse=True)
         for old in kept[_KEPT:]:
             old.unlink(missing_ok=True)
@@ -113,5 +119,5 @@ def _folder() -> Path:
     return cache_folder() / "graphs"
 
 
-def _name(key: str, graph: bytes) -> str:
-    return f"{key}-{hashlib.sha256(graph).hexdigest()[:32]}{_SUFFIX}"
+def _name(key: str, size: int, total: int) -> str:
+    return f"{key}-{size}-{total:08x}{_SUFFIX}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -17,10 +16,10 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """Return how many processors this process may use (its affinity, not the machine's count)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many processors this process may use: by its affinity and its group's quota."""
+    from edge_fgr.limits import limits
+
+    return limits().usable
 
 
 def ordered_map(

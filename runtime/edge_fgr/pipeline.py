@@ -12,6 +12,8 @@ from edge_fgr.records import Journal, Record, record_of
 from edge_fgr.sources import STDIN
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edge_fgr.classifier import Classifier
     from edge_fgr.contract import Roi
 
@@ -26,6 +28,7 @@ def classify_files(
     roi: Roi | None = None,
     workers: int = 1,
     journal: Journal | None = None,
+    explain: Path | None = None,
 ) -> Iterator[tuple[Record, EdgeFgrError | None]]:
     """Yield the record of each file and, for a failed one, its error.
 
@@ -36,7 +39,13 @@ def classify_files(
         roi: region of interest that replaces the model's.
         workers: threads that decode and infer.
         journal: files in it are not computed again; new records are added to it.
+        explain: folder that gets a picture of the evidence for each image; None: none.
+
+    Raises:
+        ContractError: evidence is asked for, and the model does not carry the weights of its head.
     """
+    if explain is not None:
+        classifier.head()  # without it no image can be explained: that is said once
 
     def one(file: str | EdgeFgrError) -> tuple[Record | None, EdgeFgrError | None]:
         if isinstance(file, EdgeFgrError):
@@ -45,14 +54,20 @@ def classify_files(
         if journal is not None and file in journal:
             return None, None
         try:
+            source: str | bytes = file
+            name = file
             if file == STDIN:
-                data = sys.stdin.buffer.read()
-                outcome = classifier(data, top_k=top_k, roi=roi, name="standard input")
-            else:
-                outcome = classifier(file, top_k=top_k, roi=roi)
+                source, name = sys.stdin.buffer.read(), "standard input"
+            outcome = classifier(source, top_k=top_k, roi=roi, name=name)
+            record = record_of(file, outcome, classifier.model, classifier.device)
+            if explain is not None:
+                from edge_fgr.saliency import write_evidence
+
+                evidence = classifier.explain(source, outcome, roi=roi, name=name)
+                record["evidence"] = str(write_evidence(evidence, explain, name))
         except EdgeFgrError as error:
             return record_of(file, error, classifier.model, classifier.device), error
-        return record_of(file, outcome, classifier.model, classifier.device), None
+        return record, None
 
     kept = list(files)
     for file, (record, error) in zip(kept, ordered_map(one, kept, workers), strict=True):

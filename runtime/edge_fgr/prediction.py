@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edge_fgr.contract import Label
 
-__all__ = ["ModelId", "Prediction", "Ranked", "Timings"]
+__all__ = ["LabelSet", "ModelId", "Prediction", "Ranked", "Timings", "UnknownScore", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,44 @@ class ModelId:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said about the image, and why.
+
+    Attributes:
+        kind: ``class`` says a whole label, ``coarse`` the beginning of one, because the end is not
+            certain enough; ``unknown`` says that the image belongs to no class, ``uncertain`` that
+            not even the first name of a label is certain enough.
+        label: the label or its beginning; empty when unknown or uncertain.
+        probability: of ``label``, summed over all classes under it; where none is said, that of the
+            best class.
+        reason: one plain sentence with the numbers in it.
+    """
+
+    kind: Literal["class", "coarse", "unknown", "uncertain"]
+    label: Label
+    probability: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownScore:
+    """How familiar the image is: unknown when ``score`` is below ``threshold``."""
+
+    score: float
+    threshold: float
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """Labels that hold the truth with the coverage asked for, best first, and why these."""
+
+    coverage: float
+    labels: tuple[Label, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The answer for one image.
 
@@ -44,8 +83,11 @@ class Prediction:
         probability: its probability, 0 to 1.
         top_k: the best classes in falling order of probability; ties in the model's label order.
         ms: where the time went.
-        device: what really ran: ``cpu`` or ``cuda``.
+        device: what really ran, such as ``cpu``.
         model: name, version and digest of the model.
+        verdict: what may be said with the precision that the model promises.
+        unknown: the score behind *unknown*; None where the model has none fitted.
+        labels: the set of labels for the coverage that was asked for; None where none was.
     """
 
     label: Label
@@ -54,3 +96,6 @@ class Prediction:
     ms: Timings
     device: str
     model: ModelId
+    verdict: Verdict
+    unknown: UnknownScore | None = None
+    labels: LabelSet | None = None

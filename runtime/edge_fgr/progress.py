@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Advance", "progress", "say"]
+__all__ = ["Advance", "one_line", "progress", "say"]
 
 Advance = Callable[[int, str], None]
 """``advance(steps, note)``: so many steps are done; the note stands behind the bar."""
@@ -19,6 +19,12 @@ _QUIET_SECONDS = 30.0
 def say(text: str) -> None:
     """Print one line on stderr."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def one_line(message: object) -> str:
+    """One line without control characters: names of files may hold a terminal's commands."""
+    line = " ".join(str(message).split())
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
 @contextmanager

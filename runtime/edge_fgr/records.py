@@ -28,6 +28,10 @@ class Record(TypedDict):
     model: dict[str, Any]
     device: str
     ms: dict[str, float] | None
+    verdict: dict[str, Any] | None
+    unknown: dict[str, Any] | None
+    set: dict[str, Any] | None
+    evidence: str | None
     error: dict[str, Any] | None
 
 
@@ -43,6 +47,10 @@ def record_of(file: str, outcome: Prediction | EdgeFgrError, model: ModelId, dev
         model={"name": model.name, "version": model.version, "digest": model.digest},
         device=device,
         ms=None,
+        verdict=None,
+        unknown=None,
+        set=None,
+        evidence=None,
         error=None,
     )
     if isinstance(outcome, EdgeFgrError):
@@ -65,6 +73,25 @@ def record_of(file: str, outcome: Prediction | EdgeFgrError, model: ModelId, dev
         "infer": round(ms.infer, 3),
         "total": round(ms.total, 3),
     }
+    verdict, unknown, labels = outcome.verdict, outcome.unknown, outcome.labels
+    record["verdict"] = {
+        "kind": verdict.kind,
+        "label": list(verdict.label),
+        "probability": round(verdict.probability, 6),
+        "reason": verdict.reason,
+    }
+    if unknown is not None:
+        record["unknown"] = {
+            "score": unknown.score,
+            "threshold": unknown.threshold,
+            "method": unknown.method,
+        }
+    if labels is not None:
+        record["set"] = {
+            "coverage": labels.coverage,
+            "labels": [list(label) for label in labels.labels],
+            "reason": labels.reason,
+        }
     return record
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Callable
@@ -56,11 +55,41 @@ class _Table(Writer):
 
     def add(self, record: Record) -> None:
         name = _printable(record["file"])
-        for rank in record["top_k"][: self._ranks]:
-            label = _printable(" > ".join(rank["label"]))
-            self._out.write(f"{name:{self._width}}  {rank['probability']:7.2%}  {label}\n")
+        for share, words in _rows(record, self._ranks):
+            self._out.write(f"{name:{self._width}}  {share:>7}  {_printable(words)}\n")
             name = ""
         self._out.flush()
+
+
+def _rows(record: Record, ranks: int) -> list[tuple[str, str]]:
+    """Return what a table says of an image: a probability, or nothing, and words."""
+    top = [(f"{rank['probability']:.2%}", _path(rank["label"])) for rank in record["top_k"][:ranks]]
+    verdict, labels = record["verdict"], record["set"]
+    if verdict is None or not top:  # an error
+        return []
+    share, name = top[0]
+    if verdict["kind"] == "class":
+        rows = top
+    elif verdict["kind"] == "coarse":
+        said = (
+            f"{verdict['probability']:.2%}",
+            f"{_path(verdict['label'])} (perhaps {name} {share})",
+        )
+        rows = [said, *(top if ranks > 1 else [])]
+    else:
+        said = ("", f"{verdict['kind']} (nearest: {name} {share})")
+        rows = [said, *(top if ranks > 1 else [])]
+    if labels is not None:
+        held = ", ".join(map(_path, labels["labels"]))
+        rows = [
+            *rows,
+            ("", f"one of {len(labels['labels'])} ({labels['coverage']:g} sure): {held}"),
+        ]
+    return rows
+
+
+def _path(label: list[str]) -> str:
+    return " > ".join(label)
 
 
 class _Csv(Writer):
@@ -70,6 +99,8 @@ class _Csv(Writer):
         "decode_ms", "infer_ms", "total_ms",
         "exif_time", "gps_latitude", "gps_longitude",
         "error_code", "error_kind", "error_message",
+        "verdict", "verdict_label", "verdict_probability", "verdict_reason",
+        "unknown_score", "unknown_threshold", "set_coverage", "set_labels", "evidence",
     )  # fmt: skip
 
     def __init__(self, out: IO[str], ranks: int) -> None:
@@ -91,13 +122,24 @@ class _Csv(Writer):
         row += [ms.get(key, "") for key in ("decode", "infer", "total")]
         row += [capture.time, capture.latitude, capture.longitude] if capture else ["", "", ""]
         row += [error.get(key, "") for key in ("code", "kind", "message")]
-        self._row(row)
+        self._row(row + _verdict_cells(record))
 
     def _row(self, row: list[Any]) -> None:
+        import csv
+
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow("" if cell is None else cell for cell in row)
         self._out.write(line.getvalue())
         self._out.flush()
+
+
+def _verdict_cells(record: Record) -> list[Any]:
+    verdict, unknown, labels = (record[key] or {} for key in ("verdict", "unknown", "set"))
+    cells = [verdict.get("kind"), "/".join(verdict.get("label", ()))]
+    cells += [verdict.get("probability"), verdict.get("reason")]
+    cells += [unknown.get("score"), unknown.get("threshold"), labels.get("coverage")]
+    held = " | ".join("/".join(label) for label in labels.get("labels", ()))
+    return [*cells, held, record["evidence"]]
 
 
 def writer(form: Format, out: IO[str], *, ranks: int, names: list[str]) -> Writer:

@@ -12,11 +12,17 @@ import pytest
 from edge_fgr import Classifier
 from edge_fgr.contract import Contract, Geometry
 from edge_fgr.decision import back_off, conformal_set, probabilities, roll_up, unknown_score
-from edge_fgr.errors import ModelError
+from edge_fgr.errors import InputMissingError, ModelError, UsageError
 from edge_fgr.model import embedded, open_model
-from edge_fgr_export.command import stamp
+from edge_fgr_export.command import Options, stamp
+from edge_fgr_export.command import run as export_run
 from edge_fgr_export.confidence import COVERAGES, fit_back_off, fit_confidence
+from edge_fgr_export.outsiders import of_sibling
 from edge_fgr_export.parity import logits_of
+from edge_fgr_train.checkpoint import Run
+from edge_fgr_train.command import run as train_run
+from edge_fgr_train.dataset import targets_of
+from edge_fgr_train.parts import split_again
 from edge_fgr_train.temperature import fit_temperature
 
 PATHS = tuple((f"c{i // 6}", f"b{i // 3}", f"a{i}") for i in range(12))
@@ -192,5 +198,37 @@ def test_fitted_on_photos_stored_and_shown(cli, photos, tmp_path):
     assert "32 images, golden photos" in shown and "max_minus_mean below" in shown
     assert "0.95 right (certainty 0.95)" in shown and "coverage 0.8: " in shown
     facts = json.loads(cli("inspect", path, "--format", "json").stdout)
-    assert facts["contract"]["schema"] == 2
+    assert facts["contract"]["schema"] == 3
     assert len(facts["contract"]["confidence"]["conformal"]["quantiles"]) == 3
+
+
+def test_a_sibling_answers_for_images_that_a_run_saw_all_of(tiny, tmp_path):
+    """The sibling is the tiny run itself; the run saw its calibration and evaluation images too."""
+    changes = ['data.fit=["train", "val"]', 'data.evaluate=""', 'data.calibration=""']
+    train_run(tiny / "data", tmp_path / "run", str(tiny / "tiny.toml"), changes, "cpu")
+    with pytest.raises(InputMissingError, match="export the sibling first"):
+        export_run(tmp_path / "run", None, None, Options(sibling=tiny / "run"))
+    export_run(tiny / "run", tmp_path / "sibling.onnx", None, Options(target="fp32"))
+    options = Options(target="fp32", sibling=tiny / "run", sibling_model=tmp_path / "sibling.onnx")
+    export_run(tmp_path / "run", tmp_path / "out.onnx", None, options)
+    fitted = Classifier.load(tmp_path / "out.onnx", device="cpu").contract.confidence
+    assert fitted.fitted_on == "calibration and val of a sibling"
+    sibling = open_model(tmp_path / "sibling.onnx", device="cpu")
+    split = split_again(Run.read(tiny / "run"), None, "")
+    held = sorted({*split.calibration, *split.evaluate})
+    assert fitted.images == len(held) == 9
+    logits = logits_of(sibling, [s.path for s in held], sibling.contract.geometry)
+    expected = fit_confidence(
+        logits, targets_of(held, sibling.contract.labels), sibling.contract.labels
+    )
+    assert fitted.temperature == expected.temperature
+    assert fitted.conformal == expected.conformal
+    outsiders = of_sibling(tiny / "run", tmp_path / "sibling.onnx", None, sibling.contract.labels)
+    assert outsiders.scale(outsiders.paths[:5], 3 * logits[:5]) == pytest.approx(3)
+    assert outsiders.scale([tmp_path / "other.jpg"], logits[:1]) == 1
+    with pytest.raises(UsageError, match="--sibling must say"):
+        Options(sibling_model=tmp_path / "sibling.onnx")
+    with pytest.raises(InputMissingError, match="trained on all"):
+        of_sibling(tmp_path / "run", tmp_path / "out.onnx", None, sibling.contract.labels)
+    with pytest.raises(UsageError, match="other classes"):
+        of_sibling(tiny / "run", tmp_path / "sibling.onnx", None, (("a",), ("b",)))

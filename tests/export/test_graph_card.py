@@ -184,7 +184,7 @@ def test_command(cli, made, photos):
 def test_without_the_extra_the_command_says_what_to_install():
     code = (
         "import sys; sys.modules['onnx'] = None; sys.argv = ['edge-fgr', 'inspect', '--graph']\n"
-        "from edge_fgr.cli import main; main()"
+        "from edge_fgr.start import main; main()"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 69 and run.stdout == ""

@@ -229,8 +229,8 @@ def test_other_classes_are_refused(fp32, data, tmp_path):
 
 def restamped(path, **changes):
     model = onnx.load(embedded()["grocery81"])
-    contract = Contract.from_json(next(p.value for p in model.metadata_props))
-    assert [p.key for p in model.metadata_props] == [METADATA_KEY]
+    found = {entry.key: entry.value for entry in model.metadata_props}
+    contract = Contract.from_json(found[METADATA_KEY])
     path.write_bytes(stamp(model, replace(contract, **changes)))
     return path
 

@@ -20,7 +20,7 @@ from pictures import opened
 
 KEYS = [
     "schema_version", "file", "status", "label", "probability", "top_k", "model", "device", "ms",
-    "error",
+    "verdict", "unknown", "set", "evidence", "error",
 ]  # fmt: skip
 
 
@@ -64,6 +64,10 @@ def test_json_record(cli, photos):
     assert len(record["top_k"]) == 5
     assert set(record["model"]) == {"name", "version", "digest"}
     assert set(record["ms"]) == {"decode", "infer", "total"}
+    assert list(record["verdict"]) == ["kind", "label", "probability", "reason"]
+    assert record["verdict"]["kind"] == "class" and record["verdict"]["label"] == record["label"]
+    assert record["set"] is None and record["evidence"] is None
+    assert list(record["unknown"]) == ["score", "threshold", "method"]
 
 
 def test_folder_pattern_and_stdin(cli, folder, photos):
@@ -115,6 +119,10 @@ def test_csv_with_time_and_place(cli, photos, tmp_path):
     assert float(rows[0]["gps_longitude"]) == pytest.approx(45.25)
     assert rows[0]["label_2"] and rows[1]["exif_time"] == "" and rows[1]["gps_latitude"] == ""
     assert rows[2]["status"] == "error" and rows[2]["error_code"] == "66"
+    assert rows[2]["verdict"] == rows[2]["set_labels"] == ""
+    assert rows[1]["verdict"] == "class" and rows[1]["verdict_label"] == rows[1]["label"]
+    assert float(rows[1]["unknown_score"]) >= float(rows[1]["unknown_threshold"])
+    assert list(rows[0])[-2:] == ["set_labels", "evidence"]
 
 
 @pytest.mark.parametrize(
@@ -355,3 +363,23 @@ def test_names_cannot_command_the_terminal(cli, tmp_path):
     assert answer.returncode == 65
     assert "\x1b" not in answer.stderr
     assert "a\\x1b[2Jb.jpg" in answer.stderr
+
+
+def test_sigterm_ends_a_batch_whole(photos, tmp_path):
+    """What was written is a whole JSON document; exit 143."""
+    import signal
+
+    copies = tmp_path / "many"
+    copies.mkdir()
+    for i in range(400):
+        shutil.copy(photos[i % len(photos)], copies / f"{i:03}.jpg")
+    command = [sys.executable, "-m", "edge_fgr", "classify", str(copies), "-r", "--format", "json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        first = process.stdout.readline() + process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        rest, words = process.stdout.read(), process.stderr.read()
+    records = json.loads(first + rest)
+    assert process.returncode == 143 and 0 < len(records) < 400
+    assert f"stopped after {len(records)} of 400 images" in words

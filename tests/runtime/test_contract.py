@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -56,8 +57,8 @@ def changed(**changes: object) -> str:
         ({"geometry__zoom": 2}, "unknown key 'zoom'"),
         ({"name": KeyError}, "missing key 'name'"),
         ({"geometry__size": KeyError}, "missing key 'size'"),
-        ({"schema": 3}, "newer"),
-        ({"schema": 0}, "1 or 2"),
+        ({"schema": 4}, "newer"),
+        ({"schema": 0}, "1 to 3"),
         ({"schema": 1}, "'unknown' in schema 1"),
         ({"schema": KeyError}, "schema"),
         ({"schema": True}, "schema"),
@@ -120,12 +121,13 @@ def test_optional_parts_may_be_absent():
     assert Contract.from_json(text).confidence is None
 
 
-def test_schema_1_is_read_and_2_is_written():
+def test_older_schemas_are_read_and_3_is_written():
+    assert Contract.from_json(changed(schema=2)) == replace(CONTRACT, schema=2)
     text = changed(schema=1, confidence={"temperature": 0.8})
     contract = Contract.from_json(text)
     assert contract.schema == 1 and contract.confidence == Confidence(0.8)
     again = Contract.from_json(contract.to_json())
-    assert json.loads(contract.to_json())["schema"] == again.schema == 2
+    assert json.loads(contract.to_json())["schema"] == again.schema == 3
     assert (again.confidence, again.labels) == (contract.confidence, contract.labels)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from edge_fgr import Classifier
-from edge_fgr.contract import METADATA_KEY
 from edge_fgr.cpu import has_vnni, suits
 from edge_fgr.model import embedded
+from edge_fgr_export.metadata import stamp
 
 QEMU = Path(__file__).parents[2] / ".cache" / "isa" / "qemu" / "qemu-x86_64-static"
 
@@ -93,13 +93,11 @@ def test_an_emulated_processor_is_not_taken_for_the_host():
 def other_target(tmp_path):
     """The embedded model under the target of another."""
     import onnx
-    from onnx import helper
 
     model = onnx.load(embedded()["grocery81"])
-    contract = Classifier.load().contract
-    helper.set_model_props(model, {METADATA_KEY: replace(contract, target="x86-vnni").to_json()})
+    contract = replace(Classifier.load().contract, target="x86-vnni")
     path = tmp_path / "vnni.onnx"
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(stamp(model, contract))
     return path
 
 

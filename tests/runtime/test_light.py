@@ -44,8 +44,21 @@ def test_the_command_line_imports_no_image_code_for_help():
 def test_long_work_collects_garbage(photos):
     """The start goes without the collector; folders do not."""
     code = (
-        "import gc, sys\nimport edge_fgr.__main__\nassert not gc.isenabled()\n"
+        "import gc, os, sys\nimport edge_fgr.__main__\nassert not gc.isenabled()\n"
+        "os._exit = sys.exit\n"
         f"sys.argv = ['edge-fgr', 'classify', {str(photos[0])!r}, {str(photos[1])!r}]\n"
         "try:\n    edge_fgr.__main__.main()\nexcept SystemExit:\n    assert gc.isenabled()"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def test_a_plain_command_line_imports_no_typer(photos):
+    """Nor, at a second start, OpenSSL: the digest is noted."""
+    code = (
+        "import os, sys\nos._exit = sys.exit\nimport edge_fgr.__main__\n"
+        f"sys.argv = ['edge-fgr', 'classify', {str(photos[0])!r}, '-k', '3']\n"
+        "try:\n    edge_fgr.__main__.main()\nexcept SystemExit:\n    pass"
+    )
+    imported(code)
+    names = imported(code)
+    assert not names & (HEAVY | {"typer", "click", "hashlib", "csv"})

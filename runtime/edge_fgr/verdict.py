@@ -1,0 +1,208 @@
+"""Logits of one image to a verdict with its reason.
+
+What is the same for every image of a model is looked up once, when the model is opened: a verdict
+costs about as much as a softmax.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_fgr import decision
+from edge_fgr.errors import UsageError
+from edge_fgr.prediction import LabelSet, Ranked, UnknownScore, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edge_fgr.confidence import Confidence, Unknown
+    from edge_fgr.contract import Contract, Label
+    from edge_fgr.familiar import Familiar
+
+    Floats = npt.NDArray[np.floating]
+
+__all__ = ["Answer", "Decider", "quantile_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What ``Decider`` makes of one image: the parts of a ``Prediction`` that logits give."""
+
+    top_k: tuple[Ranked, ...]
+    verdict: Verdict
+    unknown: UnknownScore | None
+    labels: LabelSet | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """The classes at one depth of the label paths.
+
+    Attributes:
+        labels: the names down to this depth.
+        member: which class belongs to which: ``(C, len(labels))``; None where they are the same.
+        least: probability from which a name of this depth is said; None: never.
+    """
+
+    labels: tuple[Label, ...]
+    member: Floats | None
+    least: float | None
+
+
+class Decider:
+    """Applies a contract's confidence. Holds no mutable state: share it between threads.
+
+    Args:
+        contract: of the model.
+        familiar: how familiar an embedding is; needed where the contract's score asks for it.
+        enrolled: labels of classes that follow those of the contract in the logits.
+        scale: with enrolled classes, from a cosine to a logit (``edge_fgr.gallery``).
+        coverage: of the set of labels; None: no set.
+
+    Raises:
+        UsageError: the model has no sets for this coverage.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        familiar: Familiar | None = None,
+        *,
+        enrolled: Sequence[Label] = (),
+        scale: float = 1.0,
+        coverage: float | None = None,
+    ) -> None:
+        fitted = contract.confidence
+        self._temperature = contract.temperature
+        self._known = len(contract.labels)
+        self._labels = (*contract.labels, *enrolled)
+        self._whole = frozenset(self._labels)
+        self._unknown: Unknown | None = fitted.unknown if fitted else None
+        self._familiar, self._scale = familiar, scale
+        self._back_off = fitted.back_off if fitted else None
+        self._levels = _levels(self._labels, self._back_off.thresholds) if self._back_off else ()
+        self._why_not = "no back-off was fitted" if fitted else "no confidence was fitted"
+        self._coverage = coverage
+        self._quantile = 0.0 if coverage is None else quantile_of(contract, coverage)
+        self._fitted_on = f"{fitted.images} images, {fitted.fitted_on}" if fitted else ""
+
+    def __call__(self, logits: Floats, embedding: Floats | None, top_k: int) -> Answer:
+        """Return the answer for one image.
+
+        Args:
+            logits: ``(C,)``, or ``(C + K,)`` with enrolled classes.
+            embedding: ``(D,)``; only looked at where ``familiar`` is there.
+            top_k: how many classes to rank.
+        """
+        values = decision.probabilities(logits, self._temperature)
+        order = decision.best(values, len(values) if self._coverage is not None else top_k)
+        shares = values.tolist()
+        ranked = tuple(Ranked(self._labels[i], shares[i]) for i in order[:top_k])
+        unknown = self._score(logits, embedding, order[0])
+        if unknown is not None and unknown.score < unknown.threshold:
+            verdict = self._stranger(unknown, ranked[0])
+        else:
+            verdict = self._name(values, ranked[0])
+        return Answer(ranked, verdict, unknown, self._set(shares, order))
+
+    def _score(self, logits: Floats, embedding: Floats | None, best: int) -> UnknownScore | None:
+        unknown = self._unknown
+        if unknown is None:
+            return None
+        if self._familiar is None or embedding is None:
+            score = float(decision.unknown_score(logits, self._known))
+        elif best >= self._known:  # its cosine is in the logit; no trained class is as near
+            score = round(float(logits[best]) / self._scale, 9)
+        else:
+            score = self._familiar.score(embedding)
+        return UnknownScore(score, unknown.threshold, unknown.score)
+
+    def _stranger(self, found: UnknownScore, nearest: Ranked) -> Verdict:
+        assert self._unknown is not None  # noqa: S101  typing only
+        reason = (
+            f"the image belongs to no class: its score of {found.score:.6g} is below "
+            f"{found.threshold:.6g}, as for at most {100 * self._unknown.share:g} % of images of "
+            f"known classes ({self._fitted_on})"
+        )
+        return Verdict("unknown", (), nearest.probability, reason)
+
+    def _name(self, values: Floats, best: Ranked) -> Verdict:
+        """Return the deepest name that is certain enough."""
+        if self._back_off is None:
+            return Verdict("class", best.label, best.probability, self._why_not)
+        doubts = ""
+        for level in self._levels:
+            if level.least is None:
+                continue
+            sums = values if level.member is None else values @ level.member
+            top = int(sums.argmax())
+            label, share = level.labels[top], float(sums[top])
+            if share >= level.least:
+                kind = "class" if label in self._whole else "coarse"
+                reason = (
+                    f"{doubts}{label[-1]} has {_percent(share)} and needs {_percent(level.least)} "
+                    f"for {_percent(self._back_off.precision)} right answers"
+                )
+                return Verdict(kind, label, share, reason)  # type: ignore[arg-type]
+            doubts += f"{label[-1]} has only {_percent(share)} of {_percent(level.least)} needed; "
+        return Verdict("uncertain", (), best.probability, doubts + "no coarser name is left")
+
+    def _set(self, shares: list[float], order: list[int]) -> LabelSet | None:
+        if self._coverage is None:
+            return None
+        held = [i for place, i in enumerate(order) if place == 0 or 1 - shares[i] <= self._quantile]
+        count = "1 label has" if len(held) == 1 else f"{len(held)} labels have"
+        least = 1 - self._quantile
+        reason = (
+            f"{count} the {_percent(least)} needed for coverage {self._coverage:g} "
+            f"({self._fitted_on})"
+            if shares[held[-1]] >= least
+            else f"no label has the {_percent(least)} needed for coverage {self._coverage:g} "
+            f"({self._fitted_on}); the best one is always in the set"
+        )
+        return LabelSet(self._coverage, tuple(self._labels[i] for i in held), reason)
+
+
+def quantile_of(contract: Contract, coverage: float) -> float:
+    """Return the quantile of 1 - p that was fitted for ``coverage``.
+
+    Raises:
+        UsageError: none was; between two coverages nothing is promised, so none is invented.
+    """
+    fitted: Confidence | None = contract.confidence
+    if fitted is None or fitted.conformal is None:
+        raise UsageError(
+            f"coverage {coverage:g}: {contract.name} has no sets fitted; export it again with "
+            "images that training did not see"
+        )
+    quantiles = fitted.conformal.quantiles
+    for known, quantile in quantiles:
+        if math.isclose(known, coverage, abs_tol=1e-9):
+            return quantile
+    listed = ", ".join(f"{known:g}" for known, _ in quantiles)
+    above = [known for known, _ in quantiles if known > coverage]
+    advice = f"the next safer one is {above[0]:g}" if above else "none of them is as safe"
+    raise UsageError(f"coverage {coverage:g}: {contract.name} was fitted for {listed}; {advice}")
+
+
+def _levels(labels: Sequence[Label], thresholds: Sequence[float | None]) -> tuple[_Level, ...]:
+    """Return the levels, deepest first. An enrolled class that is deeper counts as the deepest."""
+    import numpy as np
+
+    levels = []
+    for depth in range(max(map(len, labels)), 0, -1):
+        least = thresholds[min(depth, len(thresholds)) - 1]
+        eye = np.eye(len(labels))
+        coarse, member = decision.roll_up(eye, labels, depth)
+        same = tuple(coarse) == tuple(labels)
+        levels.append(_Level(tuple(coarse), None if same else member, least))
+    return tuple(levels)
+
+
+def _percent(share: float) -> str:
+    """Never rounded up: 49.96 % of 50 % needed must not read as 50 %."""
+    return f"{math.floor(round(share * 1000, 6)) / 10:g} %"
