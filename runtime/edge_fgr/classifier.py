@@ -5,24 +5,37 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edge_fgr import image
 from edge_fgr.errors import UsageError
 from edge_fgr.model import Model, model_of
-from edge_fgr.parallel import cores, ordered_map
+from edge_fgr.parallel import cores
 from edge_fgr.prediction import ModelId, Prediction, Timings
 from edge_fgr.sessions import Device, Opened, open_session
+from edge_fgr.staged import staged_map
 from edge_fgr.verdict import Decider
 
 if TYPE_CHECKING:
     from edge_fgr.contract import Contract, Label, Roi
     from edge_fgr.gallery import Gallery
     from edge_fgr.head import Head
-    from edge_fgr.image import Channels, Source
+    from edge_fgr.image import Channels, Pixels, Source
     from edge_fgr.saliency import Evidence
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "Prepared"]
+
+
+class Prepared(NamedTuple):
+    """One image as the network takes it.
+
+    Attributes:
+        pixels: uint8 ``(size, size, 3)``, RGB.
+        ms: how long decoding took, in milliseconds.
+    """
+
+    pixels: Pixels
+    ms: float
 
 
 class Classifier:
@@ -148,24 +161,44 @@ class Classifier:
         Raises:
             EdgeFgrError: the image could not be read whole, or an argument cannot be meant.
         """
+        prepared = self.prepare(source, channels=channels, roi=roi, name=name)
+        return self.answer(prepared, top_k=top_k)
+
+    def prepare(
+        self,
+        source: Source,
+        *,
+        channels: Channels | None = None,
+        roi: Roi | None = None,
+        name: str | None = None,
+    ) -> Prepared:
+        """Return the pixels that ``answer`` takes: the first half of a call."""
+        start = time.perf_counter()
+        geometry = self._model.contract.geometry
+        pixels = image.load(source, geometry, channels=channels, roi=roi, name=name)
+        return Prepared(pixels, (time.perf_counter() - start) * 1e3)
+
+    def answer(self, prepared: Prepared, *, top_k: int = 5) -> Prediction:
+        """Classify pixels: the second half of a call.
+
+        Raises:
+            ModelError: onnxruntime failed.
+            UsageError: ``top_k`` is below 1.
+        """
         if top_k < 1:
             raise UsageError(f"top_k must be at least 1, not {top_k}")
         start = time.perf_counter()
-        contract = self._model.contract
-        pixels = image.load(source, contract.geometry, channels=channels, roi=roi, name=name)
-        decoded = time.perf_counter()
-        rows = self._model.outputs(pixels[None], *self._outputs)
+        rows = self._model.outputs(prepared.pixels[None], *self._outputs)
         inferred = time.perf_counter()
         logits = rows[0][0]  # (C,)
         embedding = rows[1][0] if len(rows) > 1 else None  # (D,)
         if self._gallery is not None and embedding is not None:
             logits = self._gallery.extend(logits, embedding)  # (C + K,)
         answer = self._decider(logits, embedding, top_k)
-        done = time.perf_counter()
         ms = Timings(
-            decode=(decoded - start) * 1e3,
-            infer=(inferred - decoded) * 1e3,
-            total=(done - start) * 1e3,
+            decode=prepared.ms,
+            infer=(inferred - start) * 1e3,
+            total=prepared.ms + (time.perf_counter() - start) * 1e3,
         )
         best = answer.top_k[0]
         return Prediction(
@@ -215,7 +248,7 @@ class Classifier:
     ) -> Iterator[Prediction]:
         """Classify images side by side; predictions come in the order of the sources.
 
-        Memory stays bounded: at most ``2 * workers`` images are ahead of the one being yielded.
+        Memory stays bounded: at most ``4 * workers`` images are ahead of the one being yielded.
 
         Args:
             sources: paths, bytes, Pillow images or arrays; read lazily.
@@ -228,7 +261,10 @@ class Classifier:
             EdgeFgrError: where the failing image's prediction would have come.
         """
 
-        def one(source: Source) -> Prediction:
-            return self(source, top_k=top_k, channels=channels, roi=roi)
+        def first(source: Source) -> Prepared:
+            return self.prepare(source, channels=channels, roi=roi)
 
-        return ordered_map(one, sources, cores() if workers is None else workers)
+        def second(prepared: Prepared) -> Prediction:
+            return self.answer(prepared, top_k=top_k)
+
+        return staged_map(first, second, sources, cores() if workers is None else workers)

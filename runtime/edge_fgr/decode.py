@@ -97,6 +97,8 @@ def decode(
         if need and image.format in ("JPEG", "MPO"):
             share = need((width, height))
             image.draft(image.mode, (max(1, int(width * share)), max(1, int(height * share))))
+        # All is in memory: one call decodes it, with one change of the interpreter's lock.
+        image.decodermaxblock = max(65536, len(data))  # type: ignore[attr-defined]
         image.load()
     except Image.DecompressionBombError:
         raise ImageError(

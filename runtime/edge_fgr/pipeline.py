@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from edge_fgr.errors import EdgeFgrError
-from edge_fgr.parallel import ordered_map
 from edge_fgr.records import Journal, Record, record_of
 from edge_fgr.sources import STDIN
+from edge_fgr.staged import staged_map
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge_fgr.classifier import Classifier
+    from edge_fgr.classifier import Classifier, Prepared
     from edge_fgr.contract import Roi
 
 __all__ = ["classify_files"]
+
+_Outcome: TypeAlias = tuple[Record | None, EdgeFgrError | None]
+
+_SWITCH = 0.0005
+"""Seconds after which a waiting thread gets the interpreter's lock."""
 
 
 def classify_files(
@@ -47,18 +52,29 @@ def classify_files(
     if explain is not None:
         classifier.head()  # without it no image can be explained: that is said once
 
-    def one(file: str | EdgeFgrError) -> tuple[Record | None, EdgeFgrError | None]:
+    def failed(file: str, error: EdgeFgrError) -> _Outcome:
+        return record_of(file, error, classifier.model, classifier.device), error
+
+    def first(file: str | EdgeFgrError) -> _Outcome | tuple[str, str, str | bytes, Prepared]:
+        """Decode; or return what there is to say already."""
         if isinstance(file, EdgeFgrError):
-            name = str(file).partition(": ")[0]
-            return record_of(name, file, classifier.model, classifier.device), file
+            return failed(str(file).partition(": ")[0], file)
         if journal is not None and file in journal:
             return None, None
+        name, source = file, cast("str | bytes", file)
         try:
-            source: str | bytes = file
-            name = file
             if file == STDIN:
-                source, name = sys.stdin.buffer.read(), "standard input"
-            outcome = classifier(source, top_k=top_k, roi=roi, name=name)
+                name, source = "standard input", sys.stdin.buffer.read()
+            return file, name, source, classifier.prepare(source, roi=roi, name=name)
+        except EdgeFgrError as error:
+            return failed(file, error)
+
+    def second(given: _Outcome | tuple[str, str, str | bytes, Prepared]) -> _Outcome:
+        if len(given) == 2:
+            return given
+        file, name, source, prepared = given
+        try:
+            outcome = classifier.answer(prepared, top_k=top_k)
             record = record_of(file, outcome, classifier.model, classifier.device)
             if explain is not None:
                 from edge_fgr.saliency import write_evidence
@@ -66,14 +82,22 @@ def classify_files(
                 evidence = classifier.explain(source, outcome, roi=roi, name=name)
                 record["evidence"] = str(write_evidence(evidence, explain, name))
         except EdgeFgrError as error:
-            return record_of(file, error, classifier.model, classifier.device), error
+            return failed(file, error)
         return record, None
 
     kept = list(files)
-    for file, (record, error) in zip(kept, ordered_map(one, kept, workers), strict=True):
-        if journal is not None and record is not None and error is None:
-            journal.add(record)
-        if record is None:
-            assert journal is not None and isinstance(file, str)  # noqa: S101  typing only
-            record = journal.get(file)  # noqa: PLW2901
-        yield record, error
+    usual = sys.getswitchinterval()
+    if workers > 1:  # what one thread does in Python between two native calls takes no longer
+        sys.setswitchinterval(min(usual, _SWITCH))
+    try:
+        for file, (record, error) in zip(
+            kept, staged_map(first, second, kept, workers), strict=True
+        ):
+            if journal is not None and record is not None and error is None:
+                journal.add(record)
+            if record is None:
+                assert journal is not None and isinstance(file, str)  # noqa: S101  typing only
+                record = journal.get(file)  # noqa: PLW2901
+            yield record, error
+    finally:
+        sys.setswitchinterval(usual)
