@@ -44,7 +44,7 @@ def classify(
     Raises:
         EdgeFgrError: of the one image; or an ``ImageError`` where some of many failed.
     """
-    from edge_fgr.sessions import import_runtime, open_session
+    from edge_fgr.sessions import import_runtime, open_session, spare_memory
     from edge_fgr.sources import expand
 
     if form not in ("table", "json", "jsonl", "csv"):
@@ -70,6 +70,8 @@ def classify(
             lean=alone,
         )
 
+    if alone:
+        spare_memory()
     import_runtime()
     # While onnxruntime opens the model, outside the interpreter's lock, the rest is imported.
     opening = Ahead(opened)
