@@ -44,9 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Gallery", "enroll", "forget", "label_of", "read_gallery"]
 
-_SHARPNESS = 21.0
-"""Factor of a cosine before the softmax: what fits best on photos that four models never saw (19
-to 22 by likelihood; docs/gallery.md)."""
+_SHARPNESS = 17.0
+"""Factor of a cosine before the softmax: what fits best with ten enrolled classes (docs/gallery.md)."""
 
 _USUAL = 0.5
 """Cosine of two photos of one class, as a rule."""
@@ -131,14 +130,10 @@ def enroll(
     if len(photos) > MOST_PHOTOS:
         raise UsageError(f"{len(photos)} photos; at most {MOST_PHOTOS} of a class can be enrolled")
     model.familiar()
+    _stored(path, model)  # a gallery that cannot be meant is refused before any work, and no lock
     seen = [_photo(model, name) for name in photos]
     with changing(path):
-        try:
-            stored = read_store(path)
-            _same_model(path, stored, model)
-        except InputMissingError:
-            stored = Stored(model.id, ())
-        stored = add_photos(stored, label, seen)
+        stored = add_photos(_stored(path, model), label, seen)
         write_store(path, stored)
     found = stored.find(label)
     assert found is not None  # noqa: S101  it was just added
@@ -181,6 +176,16 @@ def _photo(model: Model, name: str) -> Photo:
     (embedding,) = model.outputs(pixels[None], "embedding")
     digest = hashlib.sha256(data).hexdigest()
     return Photo.of(os.path.basename(name_of(name)), digest, embedding[0])  # noqa: PTH119
+
+
+def _stored(path: str | os.PathLike[str], model: Model) -> Stored:
+    """Return what the gallery holds: nothing yet, if it is not there."""
+    try:
+        stored = read_store(path)
+    except InputMissingError:
+        return Stored(model.id, ())
+    _same_model(path, stored, model)
+    return stored
 
 
 def _opened(stored: Stored, model: Model) -> Gallery:

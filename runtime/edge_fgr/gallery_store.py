@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -49,6 +50,9 @@ MOST_PHOTOS = 20
 """Photos of one enrolled class."""
 
 _SCHEMA = 1
+
+_MOST_BYTES = 1 << 28
+"""More than the photos of 1000 classes take: what is larger is another file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,13 @@ def read_store(path: str | os.PathLike[str]) -> Stored:
     """
     name = os.fspath(path)
     try:
-        text = Path(name).read_text(encoding="utf-8")
+        if not stat.S_ISREG(os.stat(name).st_mode):  # noqa: PTH116  a pipe or device never ends
+            raise GalleryError(f"{name}: is no gallery (a folder, pipe or device)")
+        with Path(name).open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise GalleryError(f"{name}: is no gallery (larger than {_MOST_BYTES >> 20} MiB)")
+        text = data.decode()
     except PermissionError:
         raise PermissionDeniedError(f"{name}: may not be read; check its permissions") from None
     except (FileNotFoundError, NotADirectoryError):
@@ -131,22 +141,26 @@ def read_store(path: str | os.PathLike[str]) -> Stored:
 
 
 def write_store(path: str | os.PathLike[str], stored: Stored) -> None:
-    """Write a gallery, whole or not at all.
+    """Write a gallery, whole or not at all; a link to one stays a link.
 
     Raises:
         OutputError: it cannot be written; an older one is untouched.
     """
-    atomic_write(path, json.dumps(asdict(stored), ensure_ascii=False, indent=1) + "\n")
+    text = json.dumps(asdict(stored), ensure_ascii=False, indent=1) + "\n"
+    # Names of files that are not valid UTF-8 become escapes, which JSON reads.
+    atomic_write(_real(path), text.encode("utf-8", "backslashreplace"))
 
 
 @contextmanager
 def changing(path: str | os.PathLike[str]) -> Iterator[None]:
     """Keep other processes from changing the gallery until the end of the block.
 
+    The lock is an empty file beside it, which stays: to remove it could part two who wait.
+
     Raises:
         OutputError: its folder cannot be written.
     """
-    beside = Path(path).with_name(f".{Path(path).name}.lock")
+    beside = _real(path).with_name(f".{_real(path).name}.lock")
     try:
         beside.parent.mkdir(parents=True, exist_ok=True)
         lock = beside.open("ab")
@@ -213,6 +227,11 @@ def _check(stored: Stored) -> None:
                 raise ValueError(f"{photo.name}: no embedding")
     if len(sizes) > 1 or len({one.label for one in stored.classes}) != len(stored.classes):
         raise ValueError("embeddings of different lengths, or a class that stands twice")
+
+
+def _real(path: str | os.PathLike[str]) -> Path:
+    """Follow links, so that all names of one gallery share its lock."""
+    return Path(os.path.realpath(path))
 
 
 def _wait_for(file: int) -> None:

@@ -90,7 +90,7 @@ def import_runtime() -> None:
 
 
 def spare_memory() -> None:
-    """For a process that classifies one image: give large blocks back as soon as they are free.
+    """For a process that classifies one image: give large blocks back when they are free.
 
     glibc keeps them for the next time otherwise, 2 MiB here. Other C libraries have no such thing.
     """

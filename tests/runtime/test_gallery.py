@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from edge_fgr.errors import (
     GalleryError,
     ImageError,
     InputMissingError,
+    OutputError,
     UsageError,
 )
 from edge_fgr.gallery import enroll, forget, label_of, read_gallery
@@ -161,6 +163,47 @@ def test_too_many_photos(gallery, model, views, tmp_path):
 def test_one_photo_is_not_of_two_classes(gallery, model, views):
     with pytest.raises(UsageError, match="is enrolled as Packages/Juice/Ours"):
         enroll(gallery, model, ("Other",), views[:1])
+
+
+def test_any_name_of_a_file_can_be_enrolled(model, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/cam\xff.jpg"
+    try:
+        shutil.copy(PHOTO, odd)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    enroll(tmp_path / "g.json", model, NEW, [os.fsdecode(odd)])
+    enroll(tmp_path / "g.json", model, NEW, [str(ROOT / "examples" / "conference.jpg")])
+    assert read_store(tmp_path / "g.json").classes[0].photos[0].name == "cam\udcff.jpg"
+    listed = run("gallery", "list", "-g", tmp_path / "g.json", "--format", "json")
+    (one,) = json.loads(listed.stdout)["classes"]
+    assert len(one["photos"]) == 2
+
+
+def test_a_link_to_a_gallery_stays_a_link(gallery, model, tmp_path):
+    link = tmp_path / "elsewhere" / "link.json"
+    link.parent.mkdir()
+    link.symlink_to(gallery)
+    enroll(link, model, ("Other",), [str(PHOTO)])
+    assert link.is_symlink()
+    assert [one.label for one in read_store(gallery).classes] == [NEW, ("Other",)]
+    assert list(link.parent.iterdir()) == [link]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes in folders")
+def test_what_is_no_file_is_refused_and_left_alone(model, tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    shutil.copy(PHOTO, tmp_path / "photo.jpg")
+    before = sorted(tmp_path.iterdir())
+    for name in ("folder", "pipe", "photo.jpg"):
+        with pytest.raises(GalleryError, match="is no gallery"):
+            enroll(tmp_path / name, model, NEW, [str(PHOTO)])
+        with pytest.raises(GalleryError, match="is no gallery"):
+            forget(tmp_path / name, NEW)
+    with pytest.raises(OutputError, match="cannot be written"):
+        enroll(tmp_path / "photo.jpg" / "g.json", model, NEW, [str(PHOTO)])
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "photo.jpg").read_bytes() == PHOTO.read_bytes()
 
 
 def changed(path, change):
