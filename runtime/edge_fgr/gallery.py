@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Gallery", "enroll", "forget", "label_of", "read_gallery"]
 
 _SHARPNESS = 17.0
-"""Factor of a cosine before the softmax: what fits best with ten enrolled classes (docs/gallery.md)."""
+"""Factor of a cosine before the softmax: what fits best with ten enrolled classes."""
 
 _USUAL = 0.5
 """Cosine of two photos of one class, as a rule."""
