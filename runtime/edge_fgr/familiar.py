@@ -5,7 +5,7 @@ mean of all classes, after the spread of images within their classes was divided
 Mahalanobis (Lee et al., NeurIPS 2018, section 2.1) with the angle in place of the distance (within-
 class covariance normalisation, Hatch et al., Interspeech 2006). An angle does not grow with the
 contrast of a photo, as a distance does. ``edge_fgr_export.familiar_fit`` fits it; what it needs
-stands beside the contract, at 8 bits a number: 0.17 MB for 81 classes.
+stands beside the contract, at 8 bits a number: 0.34 MB for 81 classes.
 """
 
 from __future__ import annotations
