@@ -111,6 +111,8 @@ class Journal:
         self._path = path
         self._offsets: dict[str, int] = {}
         head = {"schema_version": SCHEMA_VERSION, "resume": options}
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: is no regular file; give another one to --resume")
         try:
             self._file: IO[bytes] = path.open("a+b")
             self._cut_half_line()
