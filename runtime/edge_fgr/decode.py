@@ -49,7 +49,11 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:  # noqa: PTH123  pathlib costs 5 ms at start-up
-            data = file.read(MAX_BYTES + 1)
+            # Room for what is asked for is taken at once: ask for no more than there is.
+            size = min(os.fstat(file.fileno()).st_size, MAX_BYTES)
+            data = file.read(size + 1)
+            if len(data) > size:  # a pipe, or a file that grows
+                data += file.read(MAX_BYTES - size)
     except IsADirectoryError:
         raise InputMissingError(
             f"{name}: is a folder, not an image; add -r to classify it"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from edge_fgr.errors import EdgeFgrError
@@ -23,6 +25,8 @@ _Outcome: TypeAlias = tuple[Record | None, EdgeFgrError | None]
 
 _SWITCH = 0.0005
 """Seconds after which a waiting thread gets the interpreter's lock."""
+_lock = threading.RLock()  # a run that was dropped may end in the middle of this thread's turn
+_runs, _usual = 0, 0.0  # runs with many workers that are under way; the interval before them
 
 
 def classify_files(
@@ -86,10 +90,8 @@ def classify_files(
         return record, None
 
     kept = list(files)
-    usual = sys.getswitchinterval()
-    if workers > 1:  # what one thread does in Python between two native calls takes no longer
-        sys.setswitchinterval(min(usual, _SWITCH))
-    try:
+    # What one thread does in Python between two native calls takes no longer.
+    with _short_turns() if workers > 1 else nullcontext():
         for file, (record, error) in zip(
             kept, staged_map(first, second, kept, workers), strict=True
         ):
@@ -99,5 +101,21 @@ def classify_files(
                 assert journal is not None and isinstance(file, str)  # noqa: S101  typing only
                 record = journal.get(file)  # noqa: PLW2901
             yield record, error
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Shorten the interpreter's switch interval; the last run of several gives it back."""
+    global _runs, _usual  # noqa: PLW0603  the interval is one for the process
+    with _lock:
+        if not _runs:
+            _usual = sys.getswitchinterval()
+            sys.setswitchinterval(min(_usual, _SWITCH))
+        _runs += 1
+    try:
+        yield
     finally:
-        sys.setswitchinterval(usual)
+        with _lock:
+            _runs -= 1
+            if not _runs:
+                sys.setswitchinterval(_usual)

@@ -188,7 +188,7 @@ def test_torchvision_weights_come_from_its_own_store(tmp_path, monkeypatch, phot
     rows = embedder.load()(pixels[None])
     assert rows.shape == (1, 1024)
     whole.classifier[3] = torch.nn.Identity()
-    x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
     rules = weights.transforms()
     x = (x - torch.tensor(rules.mean)[:, None, None]) / torch.tensor(rules.std)[:, None, None]
     with torch.inference_mode():

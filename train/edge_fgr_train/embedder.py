@@ -143,7 +143,8 @@ def _embed_by(network: Network, device: str) -> Embed:
 
     def embed(pixels: npt.NDArray[np.uint8]) -> Floats:
         with torch.inference_mode():
-            result: Floats = network(torch.from_numpy(pixels).to(place)).embedding.cpu().numpy()
+            own = np.require(pixels, requirements="W")  # one image may be read-only
+            result: Floats = network(torch.from_numpy(own).to(place)).embedding.cpu().numpy()
         return result
 
     return embed
