@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,10 @@ import pytest
 
 from edge_fgr import Classifier
 from pictures import opened
+
+# Small networks are trained in tests, and sums depend on the number of threads: it must not depend
+# on what else the machine does.
+os.environ.setdefault("MKL_DYNAMIC", "FALSE")
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = sorted((ROOT / "tests" / "golden" / "images").glob("*.jpg"))
