@@ -9,7 +9,6 @@ needs ``--bare``, a script that classifies one photo by hand: ``bare MODEL PHOTO
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import tempfile
@@ -20,16 +19,15 @@ from edge_fgr.model import DEFAULT, embedded, open_model
 from edge_fgr_bench.accuracy import judge_all
 from edge_fgr_bench.bits import same_bits
 from edge_fgr_bench.cold import cold_start
-from edge_fgr_bench.install import ROOT, build_wheel, install_light, packages_of, weigh
+from edge_fgr_bench.install import PHOTOS, ROOT, build_wheel, install_light, packages_of, weigh
+from edge_fgr_bench.told import parser_of
 
 _PARTS = ("bits", "size", "cold", "accuracy")
 
 
 def main() -> None:
     """Run the parts that were asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--splits", default="test,val")
     parser.add_argument("--model", type=Path, default=embedded()[DEFAULT])
@@ -39,7 +37,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(_PARTS))
     options = parser.parse_args()
     wanted = options.only.split(",")
-    photos = sorted((ROOT / "tests" / "golden" / "images").glob("*.jpg"))
+    photos = sorted(PHOTOS.glob("*.jpg"))
     found: dict[str, Mapping[str, object]] = {}
     if "bits" in wanted:
         found["bits"] = same_bits(options.model, photos)

@@ -10,7 +10,6 @@ python -m edge_fgr_bench.chain check COUNT...    data check of so many small pho
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from edge_fgr.contract import Geometry
 from edge_fgr.model import open_model
 from edge_fgr_bench.check_scale import check_scale
 from edge_fgr_bench.mic_speed import mic_speed
+from edge_fgr_bench.told import parser_of
 from edge_fgr_export.command import fp32_path
 from edge_fgr_export.parity import answers_of
 from edge_fgr_train.catalog import open_dataset
@@ -156,9 +156,7 @@ def _seconds(cache: str, *arguments: str) -> float:
 
 def main() -> None:
     """Run one measurement and print it as a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("what", choices=["time", "features", "agree", "folds", "mic", "check"])
     parser.add_argument("paths", nargs="*")
     parser.add_argument("--split", default="test")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from edge_fgr.progress import progress
 from edge_fgr_bench.cold import timed
-from edge_fgr_bench.install import ROOT
+from edge_fgr_bench.install import PHOTOS
 
 __all__ = ["check_scale"]
 
@@ -43,7 +43,7 @@ def check_scale(counts: Sequence[int]) -> dict[str, float]:
 
 
 def _make(folder: Path, count: int) -> None:
-    paths = sorted((ROOT / "tests" / "golden" / "images").glob("*.jpg"))
+    paths = sorted(PHOTOS.glob("*.jpg"))
     photos: list[Image.Image] = []
     for path in paths:
         with Image.open(path) as opened:

@@ -10,7 +10,6 @@ all, and the old ones before and after. Figures are means of the draws.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -23,11 +22,12 @@ from time import perf_counter
 import numpy as np
 
 from edge_fgr.classifier import Classifier
-from edge_fgr.errors import EdgeFgrError, UsageError
+from edge_fgr.errors import UsageError
 from edge_fgr.gallery import enroll, read_gallery
 from edge_fgr.model import open_model
-from edge_fgr.progress import progress, say
+from edge_fgr.progress import progress
 from edge_fgr_bench.held_out import DRAWS, left_out
+from edge_fgr_bench.told import parser_of, told
 from edge_fgr_train.dataset import Sample, scan
 
 __all__ = ["CLASSES", "PHOTOS", "Draw", "chosen", "draw", "measure"]
@@ -118,11 +118,10 @@ def measure(model: Path, data: Path, photos: dict[str, list[str]], split: str) -
         )
 
 
+@told
 def main() -> int:
     """Run for the command line; a failure that can be expected is one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx")
     parser.add_argument("--split", default="val")
@@ -130,14 +129,10 @@ def main() -> int:
     options = parser.parse_args()
     if len(options.models) > DRAWS:
         parser.error(f"at most {DRAWS} models, in the order of the draws")
-    try:
-        found = [
-            measure(model, options.data, photos, options.split)
-            for model, photos in zip(options.models, chosen(), strict=False)
-        ]
-    except EdgeFgrError as error:
-        say(str(error))
-        return error.exit_code
+    found = [
+        measure(model, options.data, photos, options.split)
+        for model, photos in zip(options.models, chosen(), strict=False)
+    ]
     if options.json:
         print(json.dumps({"schema_version": 1, "draws": [asdict(one) for one in found]}))
         return 0

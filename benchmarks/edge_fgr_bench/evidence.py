@@ -11,7 +11,6 @@ whatever the class, the map of another class, and the places of least evidence.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -22,11 +21,11 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from edge_fgr.decision import probabilities
-from edge_fgr.errors import EdgeFgrError
 from edge_fgr.image import load
 from edge_fgr.model import Model, open_model
-from edge_fgr.progress import progress, say
+from edge_fgr.progress import progress
 from edge_fgr.saliency import explain
+from edge_fgr_bench.told import parser_of, told
 from edge_fgr_train.dataset import scan
 
 if TYPE_CHECKING:
@@ -91,11 +90,10 @@ def fall(model: Model, path: Path, share: float, random: np.random.Generator) ->
     return result | {"random": rows[-_RANDOM:].mean(0)}
 
 
+@told
 def main() -> int:
     """Run for the command line; a failure that can be expected is one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="val")
@@ -103,20 +101,16 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="take every n-th image")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     options = parser.parse_args()
-    try:
-        model = open_model(options.model, device="cpu")
-        paths = [sample.path for sample in scan(options.data, (options.split,))][:: options.every]
-        random = np.random.default_rng(0)
-        found = []
-        before = 0.0
-        with progress(len(paths), "images") as advance:
-            for path in paths:
-                found.append(fall(model, path, options.share, random))
-                before += explain(model, path).chosen.probability / len(paths)
-                advance(1, "")
-    except EdgeFgrError as error:
-        say(str(error))
-        return error.exit_code
+    model = open_model(options.model, device="cpu")
+    paths = [sample.path for sample in scan(options.data, (options.split,))][:: options.every]
+    random = np.random.default_rng(0)
+    found = []
+    before = 0.0
+    with progress(len(paths), "images") as advance:
+        for path in paths:
+            found.append(fall(model, path, options.share, random))
+            before += explain(model, path).chosen.probability / len(paths)
+            advance(1, "")
     rows: list[dict[str, Any]] = []
     for name in found[0]:
         mean = np.mean([each[name] for each in found], axis=0).tolist()

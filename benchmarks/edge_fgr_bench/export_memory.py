@@ -7,7 +7,6 @@ Prints a table, then one line of JSON. Words of the export go to stderr.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from edge_fgr.progress import say
 from edge_fgr_bench.cold import timed
+from edge_fgr_bench.told import parser_of
 
 __all__ = ["export_memory"]
 
@@ -47,9 +47,7 @@ def export_memory(run: Path, data: str | None, counts: Sequence[int]) -> dict[st
 
 def main() -> int:
     """Run for the command line; an export that failed said why."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--data", help="where the run's images are now")
     parser.add_argument("--images", type=int, nargs="+", default=[100, 2000])

@@ -9,7 +9,6 @@ the median of the rounds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -20,16 +19,14 @@ from statistics import median
 from time import perf_counter
 
 from edge_fgr.classifier import Classifier
-from edge_fgr.errors import EdgeFgrError
 from edge_fgr.image import load
 from edge_fgr.model import Model, open_model
 from edge_fgr.pipeline import classify_files
-from edge_fgr.progress import progress, say
-from edge_fgr_bench.install import ROOT
+from edge_fgr.progress import progress
+from edge_fgr_bench.install import PHOTOS
+from edge_fgr_bench.told import parser_of, told
 
 __all__ = ["Rate", "measure", "write_folder"]
-
-_PHOTOS = ROOT / "tests" / "golden" / "images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ def write_folder(folder: Path, images: int) -> list[str]:
     """Write JPEGs of 640 x 480 pixels, quality 90, made from the project's photos."""
     from PIL import Image
 
-    sources = sorted(_PHOTOS.glob("*.jpg"))
+    sources = sorted(PHOTOS.glob("*.jpg"))
     paths = []
     for i in range(images):
         path = folder / f"{i:05}.jpg"
@@ -104,25 +101,20 @@ def measure(model: Model, paths: Sequence[str], *, rounds: int, workers: int) ->
     )
 
 
+@told
 def main() -> int:
     """Run for the command line; a failure that can be expected is one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--model", help="default: the embedded one")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     options = parser.parse_args()
-    try:
-        model = open_model(options.model, device="cpu")
-        with tempfile.TemporaryDirectory() as folder:
-            paths = write_folder(Path(folder), options.images)
-            found = measure(model, paths, rounds=options.rounds, workers=options.workers)
-    except EdgeFgrError as error:
-        say(str(error))
-        return error.exit_code
+    model = open_model(options.model, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_folder(Path(folder), options.images)
+        found = measure(model, paths, rounds=options.rounds, workers=options.workers)
     if options.json:
         print(json.dumps({"schema_version": 1, "figures": asdict(found)}))
         return 0

@@ -11,7 +11,6 @@ folders with ``--fit train``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -20,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_fgr.contract import Label
-from edge_fgr.errors import EdgeFgrError, UsageError
-from edge_fgr.progress import say
+from edge_fgr.errors import UsageError
+from edge_fgr_bench.told import parser_of, told
 from edge_fgr_train.dataset import labels_of, read_list, scan
 
 __all__ = ["DRAWS", "draw", "left_out", "write_folders"]
@@ -118,20 +117,15 @@ def write_folders(data: Path, out: Path, fit: Sequence[str] = ("train", "val")) 
         (home / "recipe.toml").write_text(recipe)
 
 
+@told
 def main() -> int:
     """Run for the command line; a failure that can be expected is one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--fit", default="train,val")
     options = parser.parse_args()
-    try:
-        write_folders(options.data, options.out, options.fit.split(","))
-    except EdgeFgrError as error:
-        say(str(error))
-        return error.exit_code
+    write_folders(options.data, options.out, options.fit.split(","))
     return 0
 
 

@@ -7,10 +7,13 @@ import sys
 import zipfile
 from pathlib import Path
 
-__all__ = ["ROOT", "build_wheel", "install_light", "packages_of", "weigh", "wheel_names"]
+__all__ = ["PHOTOS", "ROOT", "build_wheel", "install_light", "packages_of", "weigh", "wheel_names"]
 
 ROOT = Path(__file__).parents[2]
 """The checkout; a wheel can only be built from there."""
+
+PHOTOS = ROOT / "tests" / "golden" / "images"
+"""The project's own photographs."""
 
 _TOOLS = ("pip", "pkg_resources", "setuptools", "_distutils_hack", "distutils-precedence.pth")
 

@@ -9,7 +9,6 @@ fault is one that should not be classified.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -20,10 +19,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from edge_fgr.classifier import Classifier
-from edge_fgr.errors import EdgeFgrError
 from edge_fgr.image import read
-from edge_fgr.progress import say
 from edge_fgr.quality import Inspector
+from edge_fgr_bench.told import parser_of, told
 from edge_fgr_train.dataset import Sample, scan
 
 __all__ = ["blurred", "exposed", "moved", "quality_check"]
@@ -82,21 +80,16 @@ def _row(classifier: Classifier, samples: Sequence[Sample], change: Change) -> d
     }
 
 
+@told
 def main() -> int:
     """Run for the command line; a failure that can be expected is one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--splits", default="train,val")
     parser.add_argument("-m", "--model")
     options = parser.parse_args()
-    try:
-        samples = scan(options.data, tuple(options.splits.split(",")))
-        rows = quality_check(Classifier.load(options.model), samples)
-    except EdgeFgrError as error:
-        say(str(error))
-        return error.exit_code
+    samples = scan(options.data, tuple(options.splits.split(",")))
+    rows = quality_check(Classifier.load(options.model), samples)
     print(f"{'':14} {'images':>7} {'at fault':>9} {'top-1':>7} {'ms':>6}")
     for name, row in rows.items():
         fault, top1 = f"{row['faults']:.2%}", f"{row['top1']:.1%}"

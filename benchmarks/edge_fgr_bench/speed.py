@@ -10,7 +10,6 @@ process of its own, in turn with onnxruntime, on the same files and pixels.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -26,18 +25,19 @@ from typing import Any
 
 import numpy as np
 
-from edge_fgr.errors import EdgeFgrError, UnavailableError
+from edge_fgr.errors import UnavailableError
 from edge_fgr.image import load
 from edge_fgr.model import open_model
 from edge_fgr.progress import progress, say
-from edge_fgr_bench.install import ROOT
+from edge_fgr_bench.install import PHOTOS
+from edge_fgr_bench.told import parser_of, told
 
 __all__ = ["Ratio", "latencies", "onnxruntime_runners", "openvino_runners", "ratio"]
 
 Runner = Callable[[int], list[float]]
 """Runs a model so many times; returns milliseconds."""
 
-_PHOTO = ROOT / "tests" / "golden" / "images" / "Fruit_Banana_013.jpg"
+_PHOTO = PHOTOS / "Fruit_Banana_013.jpg"
 _CHILD = Path(__file__).with_name("openvino_child.py")
 
 
@@ -145,11 +145,10 @@ class _Child:
         return json.loads(line)
 
 
+@told
 def main() -> int:
     """Run for the command line; a failure that can be expected is one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--image", type=Path, default=_PHOTO)
     parser.add_argument("--rounds", type=int, default=40)
@@ -157,16 +156,12 @@ def main() -> int:
     parser.add_argument("--openvino-python", default=sys.executable, help="interpreter that has it")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     options = parser.parse_args()
-    try:
-        with ExitStack() as stack:
-            runners = onnxruntime_runners(options.models, options.image)
-            if options.openvino:
-                other = openvino_runners(options.models, options.image, options.openvino_python)
-                runners |= stack.enter_context(other)
-            found = latencies(runners, options.rounds)
-    except EdgeFgrError as error:
-        say(str(error))
-        return error.exit_code
+    with ExitStack() as stack:
+        runners = onnxruntime_runners(options.models, options.image)
+        if options.openvino:
+            other = openvino_runners(options.models, options.image, options.openvino_python)
+            runners |= stack.enter_context(other)
+        found = latencies(runners, options.rounds)
     rows = _rows(options.models, found)
     if options.json:
         print(json.dumps({"schema_version": 1, "rounds": options.rounds, "figures": rows}))

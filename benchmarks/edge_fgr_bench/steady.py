@@ -9,7 +9,6 @@ than the tolerance. Linux only: it reads ``/proc/self/status``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -19,15 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from edge_fgr.classifier import Classifier
-from edge_fgr.errors import EdgeFgrError, UnavailableError
+from edge_fgr.errors import UnavailableError
 from edge_fgr.image import load
 from edge_fgr.model import Model, open_model
-from edge_fgr.progress import progress, say
-from edge_fgr_bench.install import ROOT
+from edge_fgr.progress import progress
+from edge_fgr_bench.install import PHOTOS
+from edge_fgr_bench.told import parser_of, told
 
 __all__ = ["Steady", "measure"]
 
-_PHOTOS = ROOT / "tests" / "golden" / "images"
 _WARM_UP = 2000
 _BLOCK = 500
 
@@ -54,7 +53,7 @@ def measure(model: Model, calls: int) -> Steady:
         UnavailableError: the system does not tell the resident memory.
     """
     classifier = Classifier(model)
-    files = sorted(_PHOTOS.glob("*.jpg"))
+    files = sorted(PHOTOS.glob("*.jpg"))
     arrays = [load(file, model.contract.geometry) for file in files]
 
     def sources(count: int, start: int) -> Iterator[Path | np.ndarray]:
@@ -92,21 +91,16 @@ def _resident() -> int:
     raise UnavailableError("/proc/self/status: this system does not tell the resident memory")
 
 
+@told
 def main() -> int:
     """Run for the command line; a failure that can be expected is one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--tolerance", type=float, default=0.01)
     parser.add_argument("--model", help="default: the embedded one")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     options = parser.parse_args()
-    try:
-        found = measure(open_model(options.model, device="cpu"), options.calls)
-    except EdgeFgrError as error:
-        say(str(error))
-        return error.exit_code
+    found = measure(open_model(options.model, device="cpu"), options.calls)
     if options.json:
         print(
             json.dumps({"schema_version": 1, "figures": asdict(found) | {"growth": found.growth}})

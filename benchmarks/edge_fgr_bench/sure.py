@@ -9,7 +9,6 @@ such as ``val/Fruit/Kiwi/Kiwi_001.jpg``: those of a calibration list that stand 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -21,9 +20,8 @@ import numpy.typing as npt
 from edge_fgr import Classifier, Prediction
 from edge_fgr.contract import Label
 from edge_fgr.decision import probabilities
-from edge_fgr.errors import EdgeFgrError
 from edge_fgr.model import open_model
-from edge_fgr.progress import say
+from edge_fgr_bench.told import parser_of, told
 from edge_fgr_export.parity import logits_of
 from edge_fgr_train.dataset import Sample, read_list, scan, targets_of
 from edge_fgr_train.evaluate import wilson
@@ -109,27 +107,20 @@ def _levels(answers: list[Prediction], truths: list[Label]) -> dict[str, Any]:
     return found | {"said": len(right), "said_right": float(np.mean(right)) if right else 1.0}
 
 
+@told
 def main(arguments: list[str] | None = None) -> int:
     """Run for the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m edge_fgr_bench.sure",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", action="append", default=[])
     parser.add_argument("--coverage", type=float, default=0.95)
     parser.add_argument("--without", type=Path)
     chosen = parser.parse_args(arguments)
-    try:
-        without = read_list(chosen.without) if chosen.without else frozenset()
-        samples = scan(chosen.data, chosen.split or ["val"])
-        samples = [sample for sample in samples if sample.name not in without]
-        figures = sure(chosen.model, samples, chosen.coverage)
-    except EdgeFgrError as error:
-        say(str(error))
-        return error.exit_code
+    without = read_list(chosen.without) if chosen.without else frozenset()
+    samples = scan(chosen.data, chosen.split or ["val"])
+    samples = [sample for sample in samples if sample.name not in without]
+    figures = sure(chosen.model, samples, chosen.coverage)
     for name, value in figures.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
         print(f"{name:24} {shown}")

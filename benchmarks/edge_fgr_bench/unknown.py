@@ -12,7 +12,6 @@ on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from edge_fgr.progress import say
 from edge_fgr.sources import is_image_name
 from edge_fgr_bench.held_out import left_out
 from edge_fgr_bench.scores import Seen, scores
+from edge_fgr_bench.told import parser_of, told
 from edge_fgr_export.parity import answers_of
 from edge_fgr_train.dataset import scan, targets_of
 
@@ -105,13 +105,10 @@ def _areas(
     }
 
 
+@told
 def main(arguments: list[str] | None = None) -> int:
     """Run for the command line: a line a score, best first, then one line of JSON."""
-    parser = argparse.ArgumentParser(
-        prog="python -m edge_fgr_bench.unknown",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("what", choices=("near", "far"))
     parser.add_argument("data", type=Path)
     parser.add_argument("paths", type=Path, nargs="+")
@@ -119,15 +116,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fit", action="append", default=[])
     chosen = parser.parse_args(arguments)
     fit = tuple(chosen.fit) or ("train",)
-    try:
-        if chosen.what == "near":
-            columns = near(chosen.data, chosen.paths, chosen.split, fit)
-        else:
-            path, strangers = chosen.paths
-            columns = list(far(chosen.data, path, strangers, chosen.split, fit))
-    except EdgeFgrError as error:
-        say(str(error))
-        return error.exit_code
+    if chosen.what == "near":
+        columns = near(chosen.data, chosen.paths, chosen.split, fit)
+    else:
+        path, strangers = chosen.paths
+        columns = list(far(chosen.data, path, strangers, chosen.split, fit))
     rows = {name: [column[name] for column in columns] for name in columns[0]}
     figure = (lambda row: row[-1]) if chosen.what == "far" else np.mean
     print(f"{'score':38} {'odd half' if chosen.what == 'far' else 'mean':>8}  each")

@@ -10,7 +10,6 @@ a script would, decoding all of it. Milliseconds compare within a photo; labels 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -24,10 +23,12 @@ import numpy as np
 
 from edge_fgr.classifier import Classifier
 from edge_fgr.contract import Geometry
-from edge_fgr.errors import EdgeFgrError, UsageError
+from edge_fgr.errors import UsageError
+from edge_fgr.image import load
 from edge_fgr.model import Model, open_model
-from edge_fgr.progress import progress, say
+from edge_fgr.progress import progress
 from edge_fgr.sources import walk
+from edge_fgr_bench.told import parser_of, told
 
 __all__ = ["Warm", "by_hand", "enlarge", "measure"]
 
@@ -83,15 +84,7 @@ def by_hand(path: Path, geometry: Geometry) -> np.ndarray:
 
 
 def measure(model: Model, photos: Sequence[Path]) -> Warm:
-    """Classify each photo both ways, in turn.
-
-    Raises:
-        UsageError: no photos.
-    """
-    from edge_fgr.image import load
-
-    if not photos:
-        raise UsageError("no photos to enlarge")
+    """Classify each of one or more photos both ways, in turn."""
     classifier, geometry = Classifier(model), model.contract.geometry
     labels = model.contract.labels
     rows, differences, agree = [], [], 0
@@ -127,23 +120,20 @@ def measure(model: Model, photos: Sequence[Path]) -> Warm:
     )
 
 
+@told
 def main() -> int:
     """Run for the command line; a failure that can be expected is one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--limit", type=int, default=200, help="photos, spread over the folder")
     parser.add_argument("--model", help="default: the embedded one")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     options = parser.parse_args()
-    try:
-        every = [Path(path) for path in walk(str(options.folder)) if isinstance(path, str)]
-        step = max(1, len(every) // max(1, options.limit))
-        found = measure(open_model(options.model, device="cpu"), every[::step][: options.limit])
-    except EdgeFgrError as error:
-        say(str(error))
-        return error.exit_code
+    every = [Path(path) for path in walk(str(options.folder)) if isinstance(path, str)]
+    if not every:
+        raise UsageError(f"{options.folder}: no photos to enlarge; give another folder")
+    step = max(1, len(every) // max(1, options.limit))
+    found = measure(open_model(options.model, device="cpu"), every[::step][: options.limit])
     if options.json:
         print(json.dumps({"schema_version": 1, "figures": asdict(found)}))
         return 0

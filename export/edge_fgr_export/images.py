@@ -13,7 +13,7 @@ from edge_fgr_train.checkpoint import Run
 from edge_fgr_train.dataset import Sample, targets_of
 from edge_fgr_train.parts import split_again
 
-__all__ = ["RANGE_IMAGES", "Images", "images_of"]
+__all__ = ["RANGE_IMAGES", "Images", "familiar_images", "images_of"]
 
 RANGE_IMAGES = 256
 """How many training images the activation ranges come from, spread evenly over the classes."""
@@ -89,11 +89,16 @@ def images_of(made: Run, data: str | None, range_images: int = RANGE_IMAGES) -> 
     chosen = some[step // 2 :: step][:_CHOSEN_IMAGES]
     apart = set(chosen)
     ranges = [sample for sample in some if sample not in apart]
-    rest = {"ranges": ranges, "chosen": chosen, "fit": _spread(fit, _FAMILIAR_IMAGES)}
+    rest = {"ranges": ranges, "chosen": chosen, "fit": familiar_images(fit)}
     if judged := split.calibration or split.evaluate:
         judged_by = "calibration" if split.calibration else split.folders[-1]
         return Images(judged, judged_by, held=True, **rest)
     return Images(_spread(fit, _FITTED_IMAGES), "fit", held=False, **rest)
+
+
+def familiar_images(fit: Sequence[Sample]) -> list[Sample]:
+    """Return the training images that the means of classes are taken over."""
+    return _spread(fit, _FAMILIAR_IMAGES)
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -21,7 +21,7 @@ from edge_fgr.familiar import familiar_from_json
 from edge_fgr.model import open_model
 from edge_fgr.progress import say
 from edge_fgr_export.familiar_fit import fit_familiar
-from edge_fgr_export.images import images_of
+from edge_fgr_export.images import familiar_images
 from edge_fgr_export.parity import answers_of, embeddings_of
 from edge_fgr_train.checkpoint import Run
 from edge_fgr_train.dataset import Sample, targets_of
@@ -116,18 +116,19 @@ def of_sibling(
             "with --sibling-model where it is"
         )
     split = split_again(made, data, "say with --data where the images are")
-    fit = images_of(made, data).fit
     trained = {sample.path for sample in split.fit}
     held = sorted({s for s in (*split.calibration, *split.evaluate) if s.path not in trained})
     if not held:
-        raise InputMissingError(f"{folder}: the sibling was trained on all of its images")
+        raise InputMissingError(
+            f"{folder}: the sibling was trained on all of its images; give one that left some out"
+        )
     model = open_model(path, device="cpu")
     if tuple(model.contract.labels) != tuple(labels):
-        raise UsageError(f"{path}: the sibling has other classes")
+        raise UsageError(f"{path}: the sibling has other classes; train it on the same data")
     say(f"{path.name}: {len(held)} images that it was not trained on")
     paths = [sample.path for sample in held]
     logits, embeddings = answers_of(model, paths, model.contract.geometry)
-    found = familiarity(path, fit, labels, embeddings)
+    found = familiarity(path, familiar_images(split.fit), labels, embeddings)
     parts = [*(["calibration"] if split.calibration else [])]
     parts += [split.folders[-1]] if split.evaluate else []
     words = f"{' and '.join(parts)} of a sibling"

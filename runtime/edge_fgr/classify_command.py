@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from edge_fgr.ahead import Ahead
 from edge_fgr.errors import EdgeFgrError, ImageError, UsageError
+from edge_fgr.options import FORMATS
 from edge_fgr.progress import one_line, progress, say
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_fgr.classifier import Classifier
-    from edge_fgr.render import Format
     from edge_fgr.sessions import Opened
 
 __all__ = ["classify"]
@@ -47,8 +47,8 @@ def classify(
     from edge_fgr.sessions import import_runtime, open_session, spare_memory
     from edge_fgr.sources import expand
 
-    if form not in ("table", "json", "jsonl", "csv"):
-        raise UsageError(f"--format {form}: is none of table, json, jsonl, csv")
+    if form not in FORMATS:
+        raise UsageError(f"--format {form}: is none of {', '.join(FORMATS)}")
     region = _roi(roi)
     files = expand(inputs, recursive=recursive)
     alone = len(files) == 1 and not isinstance(files[0], EdgeFgrError)
@@ -92,10 +92,10 @@ def classify(
     if resume is not None:
         journal = _journal(resume, classifier, ranks, region, coverage, gallery)
     names = [file for file in files if isinstance(file, str)]
-    out = writer(cast("Format", form), sys.stdout, ranks=ranks, names=names)
+    out = writer(form, sys.stdout, ranks=ranks, names=names)
     failures: list[EdgeFgrError] = []
     done = 0
-    stopped = _noted_stop() if not alone else []
+    stopped = [] if alone else _sigterm()
     # A bar and rows on one terminal would overwrite each other.
     show = len(files) > 1 and not sys.stdout.isatty()
     with progress(len(files), "classify", show=show) as advance:
@@ -130,18 +130,13 @@ def classify(
         )
 
 
-def _noted_stop() -> list[int]:
-    """Return a list that a SIGTERM is noted in, so that records end whole; a second one kills."""
+def _sigterm() -> list[int]:
+    """Return a list that a SIGTERM is noted in, so that records end whole."""
     import signal
 
-    noted: list[int] = []
+    from edge_fgr.signals import noted
 
-    def note(number: int, _frame: object) -> None:
-        noted.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    signal.signal(signal.SIGTERM, note)
-    return noted
+    return noted(signal.SIGTERM)
 
 
 def _warn(classifier: Classifier) -> None:

@@ -19,12 +19,14 @@ from edge_fgr.errors import ContractError
 __all__ = [
     "METADATA_KEY",
     "SCHEMA",
+    "WHOLE",
     "Confidence",
     "Contract",
     "Geometry",
     "Label",
     "Provenance",
     "Roi",
+    "box_of",
     "build",
     "check_roi",
 ]
@@ -39,6 +41,8 @@ Label = tuple[str, ...]
 
 Roi = tuple[float, float, float, float]
 """Left, top, right and bottom as shares (0 to 1) of the upright picture's width and height."""
+
+WHOLE: Roi = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,13 @@ def check_roi(roi: Roi) -> None:
             "roi: left < right and top < bottom within 0 to 1 are needed, "
             f"not {','.join(map(str, roi))}"
         )
+
+
+def box_of(size: tuple[int, int], roi: Roi | None) -> Roi:
+    """Return left, top, right and bottom in pixels of a picture of width and height ``size``."""
+    width, height = size
+    left, top, right, bottom = roi or WHOLE
+    return left * width, top * height, right * width, bottom * height
 
 
 def build(kind: type[Any], raw: Any, where: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +15,16 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.floating]
 
-__all__ = ["back_off", "best", "conformal_set", "probabilities", "roll_up", "unknown_score"]
+__all__ = [
+    "Level",
+    "back_off",
+    "best",
+    "conformal_set",
+    "levels",
+    "probabilities",
+    "roll_up",
+    "unknown_score",
+]
 
 
 def probabilities(logits: Floats, temperature: float = 1.0) -> Floats:
@@ -34,6 +44,27 @@ def best(values: Floats, count: int) -> list[int]:
     import numpy as np
 
     return [int(i) for i in np.argsort(-values, kind="stable")[:count]]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The classes at one depth of the label paths.
+
+    Attributes:
+        labels: the names down to this depth.
+        member: which class belongs to which: ``(C, len(labels))``; None where they are the same.
+        least: probability from which a name of this depth is said.
+    """
+
+    labels: tuple[Label, ...]
+    member: Floats | None
+    least: float
+
+    def best(self, values: Floats) -> tuple[Label, float]:
+        """Return the best name for probabilities ``(C,)``, and its summed probability."""
+        sums = values if self.member is None else values @ self.member
+        top = int(sums.argmax())
+        return self.labels[top], float(sums[top])
 
 
 def roll_up(values: Floats, labels: Sequence[Label], depth: int) -> tuple[list[Label], Floats]:
@@ -78,6 +109,26 @@ def conformal_set(values: Floats, quantile: float) -> list[int]:
     return [i for place, i in enumerate(order) if place == 0 or 1 - values[i] <= quantile]
 
 
+def levels(labels: Sequence[Label], thresholds: Sequence[float | None]) -> tuple[Level, ...]:
+    """Return the levels that may answer, deepest first.
+
+    Args:
+        labels: a path per class. One that is deeper than there are thresholds counts as deepest.
+        thresholds: for depth 1, 2 … the least sum of the best class there; None for a depth that
+            gives no answers.
+    """
+    import numpy as np
+
+    found = []
+    for depth in range(max(map(len, labels)), 0, -1):
+        least = thresholds[min(depth, len(thresholds)) - 1]
+        if least is not None:
+            coarse, member = roll_up(np.eye(len(labels)), labels, depth)
+            same = tuple(coarse) == tuple(labels)
+            found.append(Level(tuple(coarse), None if same else member, least))
+    return tuple(found)
+
+
 def back_off(
     values: Floats, labels: Sequence[Label], thresholds: Sequence[float | None]
 ) -> tuple[Label, float]:
@@ -85,20 +136,15 @@ def back_off(
 
     Args:
         values: probabilities ``(C,)``.
-        labels: a path per class.
-        thresholds: for depth 1, 2 … the least sum of the best class there; None for a depth that
-            gives no answers.
+        labels: as ``levels`` takes them.
+        thresholds: as ``levels`` takes them.
 
     Returns:
         The class as a path. The empty path, which holds everything and so has probability 1, when
         not even the coarsest name is certain enough.
     """
-    for depth in range(len(thresholds), 0, -1):
-        threshold = thresholds[depth - 1]
-        if threshold is None:
-            continue
-        coarse, sums = roll_up(values, labels, depth)
-        (top,) = best(sums, 1)
-        if sums[top] >= threshold:
-            return coarse[top], float(sums[top])
+    for level in levels(labels, thresholds):
+        label, share = level.best(values)
+        if share >= level.least:
+            return label, share
     return (), 1.0

@@ -14,14 +14,14 @@ import os
 import re
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from edge_fgr.errors import ImageError, InputMissingError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "decode", "prepare", "read_bytes"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "decode", "prepare", "read_bytes", "read_stream"]
 
 MAX_BYTES = 1 << 29
 """Largest encoded image that is read, in bytes (512 MiB)."""
@@ -36,6 +36,7 @@ _RARE = ("WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "QOI")
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _ZERO_TAIL = 16
+_STEP = 1 << 20
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -49,11 +50,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:  # noqa: PTH123  pathlib costs 5 ms at start-up
-            # Room for what is asked for is taken at once: ask for no more than there is.
-            size = min(os.fstat(file.fileno()).st_size, MAX_BYTES)
-            data = file.read(size + 1)
-            if len(data) > size:  # a pipe, or a file that grows
-                data += file.read(MAX_BYTES - size)
+            return read_stream(file, name, os.fstat(file.fileno()).st_size)
     except IsADirectoryError:
         raise InputMissingError(
             f"{name}: is a folder, not an image; add -r to classify it"
@@ -67,8 +64,34 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
             message = f"{name}: is a folder, not an image; add -r to classify it"
             raise InputMissingError(message) from None
         raise ImageError(f"{name}: reading failed ({error.strerror}); copy it again") from None
+
+
+def read_stream(file: BinaryIO, name: str, expected: int = 0) -> bytes:
+    """Return what is left of a stream, in memory of about its own size.
+
+    Args:
+        file: open for reading.
+        name: what messages call it.
+        expected: how many bytes are probably left: room for what is asked for is taken at once.
+
+    Raises:
+        ImageError: there is more than ``MAX_BYTES``, or not enough memory.
+    """
+    try:
+        data = file.read(min(expected, MAX_BYTES) + 1)
+        if len(data) > expected:  # a pipe, which tells no size, or a file that grows
+            parts, size = [data], len(data)
+            while size <= MAX_BYTES and (part := file.read(_STEP)):
+                parts.append(part)
+                size += len(part)
+            data = b"".join(parts)
+    except MemoryError:
+        raise ImageError(f"{name}: not enough memory to read it", kind="too_large") from None
     if len(data) > MAX_BYTES:
-        raise ImageError(f"{name}: larger than {MAX_BYTES >> 20} MiB", kind="too_large")
+        raise ImageError(
+            f"{name}: larger than {MAX_BYTES >> 20} MiB; scale the picture down first",
+            kind="too_large",
+        )
     return data
 
 

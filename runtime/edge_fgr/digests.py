@@ -12,8 +12,7 @@ import time
 import zlib
 from pathlib import Path
 
-from edge_fgr.errors import OutputError
-from edge_fgr.files import atomic_write, cache_folder
+from edge_fgr.files import cache_folder, cache_write
 
 __all__ = ["digest_of"]
 
@@ -46,7 +45,7 @@ def digest_of(path: Path, *, noted: bool) -> str:
         pass
     digest = _hashed(path)
     if _facts(path) == facts and time.time() - path.stat().st_mtime > _SETTLED:
-        _write(note, f"{digest}\n{facts}")
+        cache_write(note, f"{digest}\n{facts}".encode("utf-8", "surrogateescape"), _KEPT)
     return digest
 
 
@@ -66,13 +65,3 @@ def _facts(path: Path) -> str:
 def _note(path: Path) -> Path:
     place = os.fsencode(os.path.realpath(path))
     return cache_folder() / "digests" / f"{zlib.crc32(place):08x}-{len(place)}"
-
-
-def _write(note: Path, text: str) -> None:
-    try:
-        note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic_write(note, text.encode("utf-8", "surrogateescape"))
-        for old in sorted(note.parent.iterdir(), key=os.path.getmtime, reverse=True)[_KEPT:]:
-            old.unlink(missing_ok=True)
-    except (OSError, OutputError):
-        return

@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from edge_fgr.files import cache_folder
+from edge_fgr.files import cache_folder, newest
 from edge_fgr.optimised import key_of
 
 __all__ = ["folder", "forget", "tidy"]
@@ -45,7 +45,7 @@ def forget(place: Path) -> None:
 def tidy() -> None:
     """Remove the folders that were not used for longest, beyond a few."""
     try:
-        kept = sorted(_root().iterdir(), key=os.path.getmtime, reverse=True)
+        kept = newest(_root().iterdir())
     except OSError:
         return
     for old in kept[_KEPT:]:

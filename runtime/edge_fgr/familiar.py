@@ -10,7 +10,6 @@ stands beside the contract, at 8 bits a number: 0.34 MB for 81 classes.
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from edge_fgr.contract import build
 from edge_fgr.errors import ContractError
+from edge_fgr.packed import pack, unpack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,11 +109,11 @@ def familiar_to_json(
         codes = np.rint(basis / highest * steps)
     document = {
         "schema": _SCHEMA,
-        "basis": _text(codes.astype("i1")),
-        "scale": _text((highest[:, 0] / steps / _LENGTH).astype("<f4")),
-        "whiten": _text(whiten.astype("<f2")),
-        "centre": _text(centre.astype("<f4")),
-        "classes": _text(classes.astype("<f2")),
+        "basis": pack(codes, "i1"),
+        "scale": pack(highest[:, 0] / steps / _LENGTH, "<f4"),
+        "whiten": pack(whiten, "<f2"),
+        "centre": pack(centre, "<f4"),
+        "classes": pack(classes, "<f2"),
         "rest": float(np.float32(rest)),
     }
     return json.dumps(document, separators=(",", ":"))
@@ -131,16 +131,9 @@ def familiar_from_json(text: str) -> Familiar:
         document: _Document = build(_Document, json.loads(text), "familiar")
         if document.schema != _SCHEMA:
             raise ContractError(f"familiar: schema must be {_SCHEMA}, not {document.schema}")
-        codes, scale, whiten, centre, classes = (
-            np.frombuffer(base64.b64decode(part, validate=True), kind)
-            for part, kind in (
-                (document.basis, "i1"),
-                (document.scale, "<f4"),
-                (document.whiten, "<f2"),
-                (document.centre, "<f4"),
-                (document.classes, "<f2"),
-            )
-        )
+        codes, scale = unpack(document.basis, "i1"), unpack(document.scale, "<f4")
+        whiten, centre = unpack(document.whiten, "<f2"), unpack(document.centre, "<f4")
+        classes = unpack(document.classes, "<f2")
         basis = codes.reshape(len(scale), -1).astype(np.float32)
         whiten = whiten.reshape(len(scale), len(centre))
         classes = classes.reshape(-1, len(centre))
@@ -153,7 +146,3 @@ def familiar_from_json(text: str) -> Familiar:
     if not (finite and math.isfinite(document.rest) and document.rest >= 0):
         raise ContractError("familiar: a number is not finite, or below 0 where it cannot be")
     return Familiar(basis, scale, whiten, centre, classes, document.rest)
-
-
-def _text(values: np.ndarray) -> str:
-    return base64.b64encode(values.tobytes()).decode()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edge_fgr.errors import OutputError
 
-__all__ = ["atomic_path", "atomic_write", "cache_folder"]
+__all__ = ["atomic_path", "atomic_write", "cache_folder", "cache_write", "newest"]
 
 
 @contextmanager
@@ -67,6 +67,29 @@ def cache_folder() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
     return base / "edge-fgr"
+
+
+def cache_write(path: Path, content: bytes, most: int) -> None:
+    """Keep a file in a folder of ``most`` files of its kind; the oldest go.
+
+    A cache is never an error: where it cannot be written, nothing happens.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        atomic_write(path, content)
+        for old in newest(path.parent.glob(f"*{path.suffix}"))[most:]:
+            old.unlink(missing_ok=True)
+    except (OSError, OutputError):
+        return
+
+
+def newest(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths by their time of change, the latest first.
+
+    Raises:
+        OSError: one is gone, or may not be looked at.
+    """
+    return sorted(paths, key=os.path.getmtime, reverse=True)
 
 
 def _umask() -> int:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from edge_fgr import image
+from edge_fgr.contract import WHOLE
 from edge_fgr.decode import read_bytes
 from edge_fgr.errors import EdgeFgrError, InputMissingError, PermissionDeniedError
 from edge_fgr.sources import is_image_name
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from edge_fgr.contract import Geometry
 
 __all__ = ["FolderSource", "Frame", "Frames", "stamp"]
-
-_WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ class FolderSource:
             ) from None
         except OSError as error:  # a share that went away
             raise InputMissingError(
-                f"{self._folder}: folder cannot be read ({error.strerror})"
+                f"{self._folder}: folder cannot be read ({error.strerror}); is the share there?"
             ) from None
         self._waiting = {path: file for path, file in found.items() if path not in self._known}
         self._known = {path: self._known[path] for path in found if path in self._known}
@@ -203,7 +202,7 @@ class FolderSource:
         result: Image.Image | EdgeFgrError
         try:
             data = read_bytes(path)
-            region = self._geometry.roi or _WHOLE
+            region = self._geometry.roi or WHOLE
             result = image.read(data, self._geometry, roi=region, name=path)
             result.info.clear()  # it stands upright: EXIF must not turn it again
         except InputMissingError:

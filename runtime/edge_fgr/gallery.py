@@ -98,7 +98,7 @@ def read_gallery(path: str | os.PathLike[str], model: Model) -> Gallery:
     """
     stored = read_store(path)
     _same_model(path, stored, model)
-    return _opened(stored, model)
+    return _opened(path, stored, model)
 
 
 def enroll(
@@ -128,7 +128,9 @@ def enroll(
     if not photos:
         raise UsageError(f"{'/'.join(label)}: at least one photo is needed")
     if len(photos) > MOST_PHOTOS:
-        raise UsageError(f"{len(photos)} photos; at most {MOST_PHOTOS} of a class can be enrolled")
+        raise UsageError(
+            f"{len(photos)} photos; at most {MOST_PHOTOS} of a class can be enrolled; give fewer"
+        )
     model.familiar()
     _stored(path, model)  # a gallery that cannot be meant is refused before any work, and no lock
     seen = [_photo(model, name) for name in photos]
@@ -188,7 +190,7 @@ def _stored(path: str | os.PathLike[str], model: Model) -> Stored:
     return stored
 
 
-def _opened(stored: Stored, model: Model) -> Gallery:
+def _opened(path: str | os.PathLike[str], stored: Stored, model: Model) -> Gallery:
     import numpy as np
 
     familiar = model.familiar()
@@ -197,7 +199,10 @@ def _opened(stored: Stored, model: Model) -> Gallery:
     for i, one in enumerate(stored.classes):
         embeddings = [photo.values() for photo in one.photos]
         if any(len(values) != width for values in embeddings):
-            raise GalleryError(f"{'/'.join(one.label)}: its embeddings are not of this model")
+            raise GalleryError(
+                f"{os.fspath(path)}: the embeddings of {'/'.join(one.label)} are not of this "
+                "model; enroll it again"
+            )
         rows = np.stack([familiar.direction(values) for values in embeddings])
         mean = rows.mean(axis=0)
         directions[i] = mean / (np.linalg.norm(mean) or 1.0) / _reach(rows)
@@ -227,7 +232,9 @@ def _check_label(label: Label, model: Model) -> None:
         raise UsageError(f"{text}: is a group of classes of the model; add a name below it")
     deepest = max(map(len, trained))
     if len(label) > deepest:
-        raise UsageError(f"{text}: the model's labels have at most {deepest} names")
+        raise UsageError(
+            f"{text}: the model's labels have at most {deepest} names; give a shorter path"
+        )
 
 
 def _same_model(path: str | os.PathLike[str], stored: Stored, model: Model) -> None:

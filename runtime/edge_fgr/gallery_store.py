@@ -6,7 +6,6 @@ gallery wait for each other.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import stat
@@ -26,6 +25,7 @@ from edge_fgr.errors import (
     UsageError,
 )
 from edge_fgr.files import atomic_write
+from edge_fgr.packed import pack, unpack
 from edge_fgr.prediction import ModelId
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Photo:
     @classmethod
     def of(cls, name: str, digest: str, embedding: Floats) -> Photo:
         """Return the record of a photo with embedding ``(D,)``."""
-        return cls(name, digest, base64.b64encode(embedding.astype("<f4").tobytes()).decode())
+        return cls(name, digest, pack(embedding, "<f4"))
 
     def values(self) -> Floats:
         """Return the embedding, float32 ``(D,)``.
@@ -80,9 +80,7 @@ class Photo:
         Raises:
             ValueError: it is no such text.
         """
-        import numpy as np
-
-        return np.frombuffer(base64.b64decode(self.embedding, validate=True), "<f4")
+        return unpack(self.embedding, "<f4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +114,20 @@ def read_store(path: str | os.PathLike[str]) -> Stored:
     name = os.fspath(path)
     try:
         if not stat.S_ISREG(os.stat(name).st_mode):  # noqa: PTH116  a pipe or device never ends
-            raise GalleryError(f"{name}: is no gallery (a folder, pipe or device)")
+            raise GalleryError(f"{name}: is no gallery (a folder, pipe or device); give a file")
         with Path(name).open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
-            raise GalleryError(f"{name}: is no gallery (larger than {_MOST_BYTES >> 20} MiB)")
+            raise GalleryError(
+                f"{name}: is no gallery (larger than {_MOST_BYTES >> 20} MiB); give another"
+            )
         text = data.decode()
     except PermissionError:
         raise PermissionDeniedError(f"{name}: may not be read; check its permissions") from None
     except (FileNotFoundError, NotADirectoryError):
         raise InputMissingError(f"{name}: no such gallery; make one with edge-fgr enroll") from None
     except (OSError, ValueError) as error:
-        raise GalleryError(f"{name}: is no gallery ({error})") from None
+        raise GalleryError(f"{name}: is no gallery ({error}); give another file") from None
     try:
         raw = json.loads(text)
         if isinstance(raw, dict) and raw.get("schema") != _SCHEMA:

@@ -6,13 +6,13 @@ bits a weight: 0.1 MB for 81 classes.
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_fgr.contract import build
 from edge_fgr.errors import ContractError
+from edge_fgr.packed import pack, unpack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,13 +70,13 @@ def head_to_json(head: Head) -> str:
         error = (np.abs(inside - np.rint(inside)) * tried[:, None]).max(axis=1)
         better = error < 0.9 * least
         scale[better], least[better] = tried[better], error[better]
-    codes = np.rint(head.weight / scale[:, None]).astype(np.int8)
+    codes = np.rint(head.weight / scale[:, None])
     document = {
         "schema": _SCHEMA,
         "l2": head.l2,
-        "weight": _text(codes),
-        "scale": _text(scale),
-        "bias": _text(head.bias.astype("<f4")),
+        "weight": pack(codes, "i1"),
+        "scale": pack(scale, "<f4"),
+        "bias": pack(head.bias, "<f4"),
     }
     return json.dumps(document, separators=(",", ":"))
 
@@ -93,21 +93,11 @@ def head_from_json(text: str) -> Head:
         document: _Document = build(_Document, json.loads(text), "head")
         if document.schema != _SCHEMA:
             raise ContractError(f"head: schema must be {_SCHEMA}, not {document.schema}")
-        codes, scale, bias = (
-            np.frombuffer(base64.b64decode(part, validate=True), kind)
-            for part, kind in (
-                (document.weight, "i1"),
-                (document.scale, "<f4"),
-                (document.bias, "<f4"),
-            )
-        )
+        codes, scale = unpack(document.weight, "i1"), unpack(document.scale, "<f4")
+        bias = unpack(document.bias, "<f4")
         weight = codes.reshape(len(scale), -1) * scale[:, None].astype(np.float32)
     except ValueError as error:
         raise ContractError(f"head: cannot be read ({error})") from None
     if bias.shape != scale.shape or not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise ContractError("head: weights and bias do not fit together, or are not finite")
     return Head(weight, bias.astype(np.float32), document.l2)
-
-
-def _text(values: np.ndarray) -> str:
-    return base64.b64encode(values.tobytes()).decode()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
-from edge_fgr.contract import Geometry, Roi, check_roi
+from edge_fgr.contract import WHOLE, Geometry, Roi, box_of, check_roi
 from edge_fgr.decode import decode, read_bytes
 from edge_fgr.errors import ContractError, ImageError, UsageError
 
@@ -30,7 +30,6 @@ __all__ = ["Channels", "fit", "load", "name_of", "read"]
 Channels = Literal["rgb", "bgr"]
 """Order of the last axis of a colour array."""
 
-_WHOLE: Roi = (0.0, 0.0, 1.0, 1.0)
 _ORIENTATION = 0x0112
 
 
@@ -61,7 +60,7 @@ def load(
         InputMissingError, PermissionDeniedError: the file is not there, or may not be read.
         UsageError: ``roi`` or ``channels`` cannot be meant.
     """
-    region = geometry.roi or _WHOLE
+    region = geometry.roi or WHOLE
     if roi is not None:
         try:
             check_roi(roi)
@@ -79,7 +78,7 @@ def read(
     geometry: Geometry,
     *,
     channels: Channels | None = None,
-    roi: Roi = _WHOLE,
+    roi: Roi = WHOLE,
     name: str | None = None,
 ) -> Image.Image:
     """Decode to an upright 8-bit RGB picture that holds enough pixels for ``geometry``.
@@ -105,7 +104,7 @@ def read(
         raise ImageError(f"{name}: cannot be converted to RGB ({error})") from None
 
 
-def fit(picture: Image.Image, geometry: Geometry, *, roi: Roi = _WHOLE) -> Pixels:
+def fit(picture: Image.Image, geometry: Geometry, *, roi: Roi = WHOLE) -> Pixels:
     """Cut the region of interest and resample it to the square: the second half of ``load``.
 
     Cutting and scaling are one resample: only the pixels that the network sees are computed.
@@ -113,7 +112,7 @@ def fit(picture: Image.Image, geometry: Geometry, *, roi: Roi = _WHOLE) -> Pixel
     import numpy as np
     from PIL import Image
 
-    left, top, right, bottom = _region(picture.size, roi)
+    left, top, right, bottom = box_of(picture.size, roi)
     if geometry.resize == "short":
         side = min(right - left, bottom - top) * geometry.size / geometry.short_side
         left, top = (left + right - side) / 2, (top + bottom - side) / 2
@@ -137,15 +136,9 @@ def _fits_as_it_is(source: object, geometry: Geometry, region: Roi) -> bool:
         getattr(source, "shape", None) == (side, side, 3)
         and str(getattr(source, "dtype", "")) == "uint8"
         and bool(getattr(getattr(source, "flags", None), "c_contiguous", False))
-        and region == _WHOLE
+        and region == WHOLE
         and (geometry.resize == "stretch" or geometry.short_side == side)
     )
-
-
-def _region(size: tuple[int, int], roi: Roi) -> Roi:
-    width, height = size
-    left, top, right, bottom = roi
-    return left * width, top * height, right * width, bottom * height
 
 
 def _decode(data: bytes, name: str, geometry: Geometry, roi: Roi) -> Image.Image:
@@ -154,7 +147,7 @@ def _decode(data: bytes, name: str, geometry: Geometry, roi: Roi) -> Image.Image
         return decode(data, name)
 
     def need(size: tuple[int, int]) -> float:
-        left, top, right, bottom = _region(size, roi)
+        left, top, right, bottom = box_of(size, roi)
         short = max(1.0, min(right - left, bottom - top))
         return min(1.0, geometry.scaled_decode * geometry.short_side / short)
 

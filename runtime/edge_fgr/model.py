@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_fgr.contract import METADATA_KEY, Contract
 from edge_fgr.errors import ContractError, ModelError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edge_fgr.image import Pixels
 
     Floats = npt.NDArray[np.float32]
+
+Document = TypeVar("Document")
 
 __all__ = ["DEFAULT", "Device", "Model", "embedded", "find", "model_of", "open_model"]
 
@@ -71,18 +73,11 @@ class Model:
         """
         from edge_fgr.head import HEAD_KEY, head_from_json
 
-        text = self.session.get_modelmeta().custom_metadata_map.get(HEAD_KEY)
-        if text is None:
-            raise ContractError(
-                f"{self.path}: does not carry the weights of its head, which older exports lack; "
-                "export it again"
-            )
-        try:
-            head = head_from_json(text)
-        except ContractError as error:
-            raise ContractError(f"{self.path}: {error}") from None
+        head = self._document(HEAD_KEY, head_from_json, "the weights of its head")
         if len(head.bias) != len(self.contract.labels):
-            raise ContractError(f"{self.path}: head: {len(head.bias)} rows do not fit its labels")
+            raise ContractError(
+                f"{self.path}: head: {len(head.bias)} rows do not fit its labels; export it again"
+            )
         return head
 
     def familiar(self) -> Familiar:
@@ -93,19 +88,23 @@ class Model:
         """
         from edge_fgr.familiar import FAMILIAR_KEY, familiar_from_json
 
-        text = self.session.get_modelmeta().custom_metadata_map.get(FAMILIAR_KEY)
-        if text is None:
+        needed = "what new classes and the score of unknown images need"
+        familiar = self._document(FAMILIAR_KEY, familiar_from_json, needed)
+        if len(familiar.classes) != len(self.contract.labels):
             raise ContractError(
-                f"{self.path}: lacks what new classes and the score of unknown images need; "
-                "export it again"
+                f"{self.path}: familiar: its classes are not those of the labels; export it again"
             )
+        return familiar
+
+    def _document(self, key: str, read: Callable[[str], Document], what: str) -> Document:
+        """Read what the exporter wrote beside the contract; older exports lack it."""
+        text = self.session.get_modelmeta().custom_metadata_map.get(key)
+        if text is None:
+            raise ContractError(f"{self.path}: lacks {what}; export it again")
         try:
-            familiar = familiar_from_json(text)
+            return read(text)
         except ContractError as error:
             raise ContractError(f"{self.path}: {error}") from None
-        if len(familiar.classes) != len(self.contract.labels):
-            raise ContractError(f"{self.path}: familiar: its classes are not those of the labels")
-        return familiar
 
 
 def open_model(

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_fgr.cpu import signature
-from edge_fgr.errors import OutputError
-from edge_fgr.files import atomic_write, cache_folder
+from edge_fgr.files import cache_folder, cache_write
 
 __all__ = ["forget", "key_of", "open_session", "read", "write"]
 
@@ -95,15 +94,7 @@ def read(key: str) -> Path | None:
 
 def write(key: str, graph: bytes) -> None:
     """Keep an optimised graph where that is possible; two processes may do so at once."""
-    try:
-        folder = _folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic_write(folder / _name(key, len(graph), zlib.crc32(graph)), graph)
-        kept = sorted(folder.glob(f"*{_SUFFIX}"), key=os.path.getmtime, reverse=True)
-        for old in kept[_KEPT:]:
-            old.unlink(missing_ok=True)
-    except (OSError, OutputError):
-        return
+    cache_write(_folder() / _name(key, len(graph), zlib.crc32(graph)), graph, _KEPT)
 
 
 def forget(key: str) -> None:

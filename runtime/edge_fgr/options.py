@@ -8,9 +8,12 @@ reads the same declarations. What is parsed here, Typer parses alike: tests comp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-__all__ = ["CLASSIFY", "INPUTS", "Option", "parse"]
+__all__ = ["CLASSIFY", "FORMATS", "INPUTS", "Format", "Option", "parse"]
+
+Format = Literal["table", "json", "jsonl", "csv"]
+FORMATS: tuple[Format, ...] = ("table", "json", "jsonl", "csv")
 
 
 class Option(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from edge_fgr.decode import read_stream
 from edge_fgr.errors import EdgeFgrError
 from edge_fgr.records import Journal, Record, record_of
 from edge_fgr.sources import STDIN
@@ -68,7 +69,8 @@ def classify_files(
         name, source = file, cast("str | bytes", file)
         try:
             if file == STDIN:
-                name, source = "standard input", sys.stdin.buffer.read()
+                name = "standard input"
+                source = read_stream(sys.stdin.buffer, name)
             return file, name, source, classifier.prepare(source, roi=roi, name=name)
         except EdgeFgrError as error:
             return failed(file, error)

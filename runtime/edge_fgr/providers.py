@@ -15,7 +15,8 @@ from typing import Any
 
 from edge_fgr import engines
 from edge_fgr.devices import FOLDER, PROVIDERS, Provider, remedy
-from edge_fgr.errors import DeviceError, EdgeFgrError, ModelError, UsageError
+from edge_fgr.errors import DeviceError, EdgeFgrError, UsageError
+from edge_fgr.session_options import options_of, unusable
 
 __all__ = ["open_session", "parse_options", "present"]
 
@@ -121,23 +122,6 @@ def open_session(
     return session, share
 
 
-def _options(threads: int) -> Any:
-    """Return onnxruntime's options for a session with ``threads`` threads inside one inference."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    return options
-
-
-def _unusable(path: Path, error: Exception) -> ModelError:
-    """Return our error for a file that onnxruntime does not take."""
-    cause = " ".join(str(error).split())[:200]
-    return ModelError(f"{path}: not a model that can be run here ({cause})")
-
-
 def _started(
     path: Path,
     name: str,
@@ -152,7 +136,7 @@ def _started(
     """
     import onnxruntime as ort
 
-    wanted = _options(threads)
+    wanted = options_of(threads)
     wanted.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if row.whole or not _tells(ort):
         wanted.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -211,9 +195,9 @@ def _check_model(path: Path, threads: int) -> None:
     import onnxruntime as ort
 
     try:
-        ort.InferenceSession(os.fspath(path), _options(threads), providers=[_CPU])
+        ort.InferenceSession(os.fspath(path), options_of(threads), providers=[_CPU])
     except Exception as error:
-        raise _unusable(path, error) from None
+        raise unusable(path, error) from None
 
 
 def _preload() -> None:

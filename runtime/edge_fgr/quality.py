@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from edge_fgr.contract import box_of
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -187,13 +189,9 @@ def _samples(picture: Image.Image, region: Roi | None) -> Bytes:
     import numpy as np
     from PIL import Image
 
-    return np.asarray(picture.resize(_GRID, Image.Resampling.NEAREST, box=_box(picture, region)))
-
-
-def _box(picture: Image.Image, region: Roi | None) -> tuple[float, float, float, float]:
-    width, height = picture.size
-    left, top, right, bottom = region or (0.0, 0.0, 1.0, 1.0)
-    return left * width, top * height, right * width, bottom * height
+    return np.asarray(
+        picture.resize(_GRID, Image.Resampling.NEAREST, box=box_of(picture.size, region))
+    )
 
 
 def _luma(picture: Image.Image, region: Roi | None) -> Bytes:
@@ -201,7 +199,7 @@ def _luma(picture: Image.Image, region: Roi | None) -> Bytes:
     import numpy as np
     from PIL import Image
 
-    box = _box(picture, region)
+    box = box_of(picture.size, region)
     wide, high = box[2] - box[0], box[3] - box[1]
     scale = _SIDE / min(wide, high)
     # A ribbon would become huge: the longer side stops at eight times the shorter.

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self, TypedDict
+from typing import Any, TypedDict
 
 from edge_fgr.errors import EdgeFgrError, OutputError, UsageError
+from edge_fgr.lines import WholeLines
 from edge_fgr.prediction import ModelId, Prediction
 
-__all__ = ["SCHEMA_VERSION", "Journal", "Record", "record_of", "to_line"]
+__all__ = ["SCHEMA_VERSION", "Journal", "Record", "blank_record", "record_of", "to_line"]
 
 SCHEMA_VERSION = 1
 
@@ -35,12 +34,12 @@ class Record(TypedDict):
     error: dict[str, Any] | None
 
 
-def record_of(file: str, outcome: Prediction | EdgeFgrError, model: ModelId, device: str) -> Record:
-    """Return the record of one image's prediction or error."""
-    record = Record(
+def blank_record(file: str, status: str, model: ModelId, device: str) -> Record:
+    """Return a record that says nothing but what it is of."""
+    return Record(
         schema_version=SCHEMA_VERSION,
         file=file,
-        status="error",
+        status=status,
         label=None,
         probability=None,
         top_k=[],
@@ -53,14 +52,19 @@ def record_of(file: str, outcome: Prediction | EdgeFgrError, model: ModelId, dev
         evidence=None,
         error=None,
     )
+
+
+def record_of(file: str, outcome: Prediction | EdgeFgrError, model: ModelId, device: str) -> Record:
+    """Return the record of one image's prediction or error."""
     if isinstance(outcome, EdgeFgrError):
+        record = blank_record(file, "error", model, device)
         record["error"] = {
             "code": outcome.exit_code,
             "kind": outcome.kind,
             "message": str(outcome),
         }
         return record
-    record["status"] = "ok"
+    record = blank_record(file, "ok", model, device)
     record["label"] = list(outcome.label)
     record["probability"] = round(outcome.probability, 6)
     record["top_k"] = [
@@ -100,88 +104,40 @@ def to_line(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
 
 
-class Journal:
+class Journal(WholeLines):
     """Records already computed, in a JSON Lines file that survives an interrupted run.
 
-    The first line says which model and options the records belong to. A half-written last line
-    is cut off. Failed images are tried again. Memory: one file offset per image.
+    The first line says which model and options the records belong to. Failed images are tried
+    again. Memory: one file offset per image.
     """
 
     def __init__(self, path: Path, options: dict[str, Any]) -> None:
-        self._path = path
         self._offsets: dict[str, int] = {}
         head = {"schema_version": SCHEMA_VERSION, "resume": options}
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: is no regular file; give another one to --resume")
         try:
-            self._file: IO[bytes] = path.open("a+b")
-            self._cut_half_line()
-            self._file.seek(0)
-            first = self._file.readline()
+            super().__init__(path, "--resume")
+            first = self.at(0)
             if not first:
-                self._append(head)
+                self.add(head)
             elif _parse(first) != json.loads(json.dumps(head)):
                 raise UsageError(
                     f"{path}: was made by another model or with other options; "
                     "give another file to --resume, or delete it"
                 )
-            self._index()
+            for offset, line in self.lines():
+                record = _parse(line)
+                if isinstance(record, dict) and record.get("status") == "ok":
+                    self._offsets[record["file"]] = offset
         except OSError as error:
             raise OutputError(f"{path}: cannot be used to resume ({error.strerror})") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
 
     def __contains__(self, file: object) -> bool:
         return file in self._offsets
 
     def get(self, file: str) -> Record:
         """Return the record of a file that is in the journal."""
-        self._file.seek(self._offsets[file])
-        record: Record = json.loads(self._file.readline())
+        record: Record = json.loads(self.at(self._offsets[file]))
         return record
-
-    def add(self, record: Record) -> None:
-        """Append a record.
-
-        Raises:
-            OutputError: the disk is full, or the file can no longer be written.
-        """
-        try:
-            self._append(record)
-        except OSError as error:
-            raise OutputError(f"{self._path}: cannot be written ({error.strerror})") from None
-
-    def _append(self, value: object) -> None:
-        self._file.seek(0, os.SEEK_END)
-        # ASCII only: file names that are not valid UTF-8 survive as escapes.
-        self._file.write(json.dumps(value).encode() + b"\n")
-        self._file.flush()
-
-    def _cut_half_line(self) -> None:
-        self._file.seek(0)
-        whole = 0
-        for line in self._file:
-            if line.endswith(b"\n"):
-                whole += len(line)
-        self._file.truncate(whole)
-
-    def _index(self) -> None:
-        self._file.seek(0)
-        offset = len(self._file.readline())
-        for line in self._file:
-            record = _parse(line)
-            if isinstance(record, dict) and record.get("status") == "ok":
-                self._offsets[record["file"]] = offset
-            offset += len(line)
 
 
 def _parse(line: bytes) -> Any:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from typing import IO, Any, Literal
+from typing import IO, Any
 
+from edge_fgr.options import FORMATS, Format
 from edge_fgr.records import Record, to_line
 
 __all__ = ["FORMATS", "Format", "Writer", "writer"]
-
-Format = Literal["table", "json", "jsonl", "csv"]
-FORMATS: tuple[Format, ...] = ("table", "json", "jsonl", "csv")
 
 _WIDEST_NAME = 60
 

@@ -21,6 +21,7 @@ from edge_fgr.errors import (
     UnavailableError,
     UsageError,
 )
+from edge_fgr.session_options import options_of, unusable
 
 __all__ = [
     "DEFAULT",
@@ -169,7 +170,7 @@ def _digest(path: Path, *, noted: bool) -> str:
     except IsADirectoryError:
         raise ModelError(f"{path}: is a folder, not a model; give a .onnx file") from None
     except OSError as error:
-        raise ModelError(f"{path}: reading failed ({error.strerror})") from None
+        raise ModelError(f"{path}: reading failed ({error.strerror}); copy it again") from None
 
 
 def _session(
@@ -187,7 +188,7 @@ def _session(
     import_runtime()
     import onnxruntime as ort
 
-    ort.set_default_logger_severity(4)  # our own errors say what is wrong
+    ort.set_default_logger_severity(4)
     strict = device not in ("auto", "cpu")
     if strict or (device == "auto" and "CUDAExecutionProvider" in ort.get_available_providers()):
         from edge_fgr import providers  # takes a millisecond that the plain CPU does not need
@@ -202,10 +203,7 @@ def _session(
                 raise
         else:
             return session, name, share
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
+    options = options_of(threads)
     if lean:
         _grow_by_need(options)
     try:
@@ -214,8 +212,7 @@ def _session(
         cpu = ["CPUExecutionProvider"]
         return ort.InferenceSession(os.fspath(path), options, providers=cpu), "cpu", 1.0
     except Exception as error:  # onnxruntime raises a class of its own per status
-        cause = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path}: not a model that can be run here ({cause})") from None
+        raise unusable(path, error) from None
 
 
 def _grow_by_need(options: Any) -> None:

@@ -38,21 +38,6 @@ class Answer:
     labels: LabelSet | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """The classes at one depth of the label paths.
-
-    Attributes:
-        labels: the names down to this depth.
-        member: which class belongs to which: ``(C, len(labels))``; None where they are the same.
-        least: probability from which a name of this depth is said; None: never.
-    """
-
-    labels: tuple[Label, ...]
-    member: Floats | None
-    least: float | None
-
-
 class Decider:
     """Applies a contract's confidence. Holds no mutable state: share it between threads.
 
@@ -84,7 +69,8 @@ class Decider:
         self._unknown: Unknown | None = fitted.unknown if fitted else None
         self._familiar, self._scale = familiar, scale
         self._back_off = fitted.back_off if fitted else None
-        self._levels = _levels(self._labels, self._back_off.thresholds) if self._back_off else ()
+        thresholds = self._back_off.thresholds if self._back_off else (None,)
+        self._levels = decision.levels(self._labels, thresholds)
         self._why_not = "no back-off was fitted" if fitted else "no confidence was fitted"
         self._coverage = coverage
         self._quantile = 0.0 if coverage is None else quantile_of(contract, coverage)
@@ -99,15 +85,14 @@ class Decider:
             top_k: how many classes to rank.
         """
         values = decision.probabilities(logits, self._temperature)
-        order = decision.best(values, len(values) if self._coverage is not None else top_k)
-        shares = values.tolist()
-        ranked = tuple(Ranked(self._labels[i], shares[i]) for i in order[:top_k])
+        order = decision.best(values, top_k)
+        ranked = tuple(Ranked(self._labels[i], float(values[i])) for i in order)
         unknown = self._score(logits, embedding, order[0])
         if unknown is not None and unknown.score < unknown.threshold:
             verdict = self._stranger(unknown, ranked[0])
         else:
             verdict = self._name(values, ranked[0])
-        return Answer(ranked, verdict, unknown, self._set(shares, order))
+        return Answer(ranked, verdict, unknown, self._set(values))
 
     def _score(self, logits: Floats, embedding: Floats | None, best: int) -> UnknownScore | None:
         unknown = self._unknown
@@ -136,11 +121,7 @@ class Decider:
             return Verdict("class", best.label, best.probability, self._why_not)
         doubts = ""
         for level in self._levels:
-            if level.least is None:
-                continue
-            sums = values if level.member is None else values @ level.member
-            top = int(sums.argmax())
-            label, share = level.labels[top], float(sums[top])
+            label, share = level.best(values)
             if share >= level.least:
                 kind = "class" if label in self._whole else "coarse"
                 reason = (
@@ -151,16 +132,16 @@ class Decider:
             doubts += f"{label[-1]} has only {_percent(share)} of {_percent(level.least)} needed; "
         return Verdict("uncertain", (), best.probability, doubts + "no coarser name is left")
 
-    def _set(self, shares: list[float], order: list[int]) -> LabelSet | None:
+    def _set(self, values: Floats) -> LabelSet | None:
         if self._coverage is None:
             return None
-        held = [i for place, i in enumerate(order) if place == 0 or 1 - shares[i] <= self._quantile]
+        held = decision.conformal_set(values, self._quantile)
         count = "1 label has" if len(held) == 1 else f"{len(held)} labels have"
         least = 1 - self._quantile
         reason = (
             f"{count} the {_percent(least)} needed for coverage {self._coverage:g} "
             f"({self._fitted_on})"
-            if shares[held[-1]] >= least
+            if values[held[-1]] >= least
             else f"no label has the {_percent(least)} needed for coverage {self._coverage:g} "
             f"({self._fitted_on}); the best one is always in the set"
         )
@@ -187,20 +168,6 @@ def quantile_of(contract: Contract, coverage: float) -> float:
     above = [known for known, _ in quantiles if known > coverage]
     advice = f"the next safer one is {above[0]:g}" if above else "none of them is as safe"
     raise UsageError(f"coverage {coverage:g}: {contract.name} was fitted for {listed}; {advice}")
-
-
-def _levels(labels: Sequence[Label], thresholds: Sequence[float | None]) -> tuple[_Level, ...]:
-    """Return the levels, deepest first. An enrolled class that is deeper counts as the deepest."""
-    import numpy as np
-
-    levels = []
-    for depth in range(max(map(len, labels)), 0, -1):
-        least = thresholds[min(depth, len(thresholds)) - 1]
-        eye = np.eye(len(labels))
-        coarse, member = decision.roll_up(eye, labels, depth)
-        same = tuple(coarse) == tuple(labels)
-        levels.append(_Level(tuple(coarse), None if same else member, least))
-    return tuple(levels)
 
 
 def _percent(share: float) -> str:

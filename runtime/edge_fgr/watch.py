@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edge_fgr.errors import EdgeFgrError, ImageError, UsageError
 from edge_fgr.quality import Inspector, Limits, Quality
-from edge_fgr.records import Record, record_of
+from edge_fgr.records import Record, blank_record, record_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -170,10 +170,10 @@ class Watch:
 
     def _record(self, frame: Frame, outcome: Any, quality: Quality | None) -> WatchRecord:
         model, device = self._classifier.model, self._classifier.device
-        rejected = ImageError("") if outcome is None else None
-        record = record_of(frame.file, rejected or outcome, model, device)
-        if rejected:
-            record["status"], record["error"] = "rejected", None
+        if outcome is None:
+            record = blank_record(frame.file, "rejected", model, device)
+        else:
+            record = record_of(frame.file, outcome, model, device)
         return WatchRecord(
             **record,
             frame=frame.index,

@@ -6,12 +6,13 @@ import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from edge_fgr.errors import InputMissingError, UsageError
 from edge_fgr.progress import say
+from edge_fgr.signals import noted
 
 if TYPE_CHECKING:
     from edge_fgr.contract import Geometry
@@ -78,7 +79,7 @@ def watch(
         raise UsageError(f"--quality {quality}: is none of {', '.join(get_args(Checks))}")
     limit = parse_until(until) if until else None
     gc.enable()
-    stopped = _listen()
+    stopped = noted(signal.SIGTERM, signal.SIGINT)
     classifier = Classifier.load(
         model,
         device=device,  # type: ignore[arg-type]
@@ -125,20 +126,3 @@ def _open(source: str, geometry: Geometry, done: dict[str, str | None], **how: f
     if not path.exists():
         raise InputMissingError(f"{source}: no such folder, video or camera; check the path")
     return VideoSource(source, every=how["every"])
-
-
-def _listen() -> list[int]:
-    """Return a list that a SIGTERM or SIGINT is noted in; a second one ends the process at once.
-
-    Only a list grows in the handler: no lock, which who was interrupted might hold.
-    """
-    heard: list[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        heard.append(number)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    signal.signal(signal.SIGTERM, note)
-    signal.signal(signal.SIGINT, note)
-    return heard

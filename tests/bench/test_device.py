@@ -45,7 +45,7 @@ def test_a_folder_against_its_limit(model, tmp_path):
 
 
 def test_overhead_is_a_difference(model):
-    found = overhead.overhead(model, rounds=3, calls=2, coverage=0.95)
+    found = overhead.overhead(model, rounds=3, coverage=0.95)
     assert set(found) == {"call_ms", "run_ms", "overhead_ms"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tracemalloc
 import zlib
 
 import pytest
@@ -120,6 +121,28 @@ def test_missing_folder_and_strange_names(tmp_path):
             read_bytes(name)
     with pytest.raises(InputMissingError, match="add -r"):
         read_bytes(tmp_path)
+
+
+def test_reading_takes_the_memory_of_the_file(photos):
+    data = photos[0].read_bytes()
+    tracemalloc.start()
+    try:
+        assert read_bytes(photos[0]) == data
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data) + (64 << 10)
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_largest_file_and_one_byte_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("edge_fgr.decode.MAX_BYTES", 3000)
+    for size in (0, 2999, 3000):
+        (tmp_path / "most").write_bytes(bytes(size))
+        assert read_bytes(tmp_path / "most") == bytes(size)
+    (tmp_path / "more").write_bytes(bytes(3001))
+    for endless in (tmp_path / "more", "/dev/zero"):
+        with pytest.raises(ImageError, match="larger than") as caught:
+            read_bytes(endless)
+        assert caught.value.kind == "too_large"
 
 
 def test_pipes_are_read(photos):
