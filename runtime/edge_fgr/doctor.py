@@ -220,7 +220,9 @@ def _of_trial(done: trial.Trial) -> Finding:
         return Finding("device", "ok", text)
     text += f", logits within {done.difference:.1%} of the CPU's"
     if (done.difference or 0.0) > _MUCH:
-        return Finding("device", "care", text, "compare its answers on your photos with those of --device cpu")
+        return Finding(
+            "device", "care", text, "compare its answers on your photos with those of --device cpu"
+        )
     return Finding("device", "ok", text)
 
 
