@@ -15,8 +15,9 @@ from edge_fgr import Classifier
 from pictures import opened
 
 # Small networks are trained in tests, and sums depend on the number of threads: it must not depend
-# on what else the machine does.
-os.environ.setdefault("MKL_DYNAMIC", "FALSE")
+# on the machine, nor on what else that does.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "2"
+os.environ["MKL_DYNAMIC"] = "FALSE"
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = sorted((ROOT / "tests" / "golden" / "images").glob("*.jpg"))
