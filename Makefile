@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV   := .venv
 LIGHT  := .venv-light
 BIN    := $(VENV)/bin
+PEERS  := .venv-peers
 
-.PHONY: help demo test check format bench test-isa golden clean
+.PHONY: help demo test check format bench bench-peers test-isa golden clean
 
 help:
 	@echo 'make demo      classify the example photos with the light install'
 	@echo 'make test      install everything the tests need, then run them'
 	@echo 'make check     ruff, mypy, import floors, tests of the house'
 	@echo 'make bench     measure every figure of docs/benchmarks.md (DATA=... for accuracy)'
+	@echo 'make bench-peers  the same model in other runtimes, side by side (PEERS_ONLY=bare,openvino)'
 	@echo 'make test-isa  the same bits on AVX2 and ARM64, under emulation'
 	@echo 'make golden    make the golden files of the tests again'
 
@@ -44,6 +46,19 @@ format: $(VENV)/.done
 bench: $(VENV)/.done
 	$(BIN)/python -m edge_fgr_bench $(if $(DATA),--data $(DATA))
 
+# Environments of 14 GB in all, Ultralytics (AGPL-3.0) in its own; one that cannot be made is told.
+comma := ,
+PEERS_ONLY ?= bare,openvino,litert,torch,ultralytics
+
+$(PEERS)/%/.done: benchmarks/peers/requirements/%.txt
+	$(PYTHON) -m venv $(PEERS)/$*
+	-$(PEERS)/$*/bin/pip install --quiet --requirement $< && touch $@
+
+bench-peers: $(VENV)/.done $(patsubst %,$(PEERS)/%/.done,$(subst $(comma), ,$(PEERS_ONLY)))
+	$(PYTHON) -m venv $(PEERS)/edge-fgr
+	$(PEERS)/edge-fgr/bin/pip install --quiet --requirement benchmarks/peers/requirements/edge-fgr.txt
+	$(BIN)/python benchmarks/peers/run.py --only $(PEERS_ONLY) --docs docs/peers.md $(if $(TFLITE),--tflite $(TFLITE)) $(if $(JSON),--json $(JSON))
+
 test-isa: $(VENV)/.done
 	$(BIN)/python tests/isa/same_bits.py
 
@@ -51,4 +66,4 @@ golden: $(VENV)/.done
 	$(BIN)/python tests/golden/make_golden.py
 
 clean:
-	rm -rf $(VENV) $(LIGHT) build dist .cache
+	rm -rf $(VENV) $(LIGHT) $(PEERS) build dist .cache

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_fgr.errors import EdgeFgrError, UsageError
-from edge_fgr.files import atomic_write
+from edge_fgr.files import atomic_write, check_outputs
 from edge_fgr.records import to_line
 from edge_fgr_export.answerers import aligned, answers, open_answerer
 from edge_fgr_export.golden import About, digest_of_file, write_golden
@@ -37,15 +36,7 @@ class Outputs:
 
     def check(self, inputs: Sequence[str]) -> None:
         """Raise UsageError if a file would be written over an input or another output."""
-        taken = {os.path.realpath(name) for name in inputs}
-        for path in (self.json, self.page, self.golden):
-            if path is None:
-                continue
-            if os.path.realpath(path) in taken:
-                raise UsageError(f"{path}: is an input or another output; choose another name")
-            if path.is_dir():
-                raise UsageError(f"{path}: is a folder; name the file to write")
-            taken.add(os.path.realpath(path))
+        check_outputs((self.json, self.page, self.golden), inputs)
         if self.golden and self.golden.suffix != ".npz":
             raise UsageError(f"{self.golden}: the name of golden logits must end in .npz")
 

@@ -12,7 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
-from edge_fgr import classify_command, doctor_command, extras, gallery_command, watch_command
+from edge_fgr import (
+    bench_command,
+    classify_command,
+    doctor_command,
+    extras,
+    gallery_command,
+    watch_command,
+)
 from edge_fgr.errors import UsageError
 from edge_fgr.options import CLASSIFY, INPUTS, Option
 from edge_fgr.progress import one_line, say
@@ -112,7 +119,7 @@ def inspect(
     sys.stdout.write(to_line(facts) + "\n" if form == "json" else card_lines(facts))
 
 
-for _part in (gallery_command, watch_command, doctor_command, extras):
+for _part in (gallery_command, watch_command, doctor_command, extras, bench_command):
     _part.add_to(app)
 
 

@@ -12,7 +12,17 @@ import typer
 
 from edge_fgr.errors import MissingExtraError, UsageError
 
-__all__ = ["add_to", "check", "export", "features", "inspect_graph", "split", "train", "verify"]
+__all__ = [
+    "add_to",
+    "check",
+    "export",
+    "features",
+    "heavy",
+    "inspect_graph",
+    "split",
+    "train",
+    "verify",
+]
 
 _DATA_HELP = "A folder (one that holds images is a class), a .csv index, or NAME:FOLDER."
 
@@ -78,7 +88,7 @@ def train(
                 "--qat takes recipe and network from its run; leave --recipe, --head, --select, "
                 "--model and --l2 out"
             )
-        _heavy("train", "command").run_qat(qat, data, output, changes or (), device)
+        heavy("train", "command").run_qat(qat, data, output, changes or (), device)
         return
     if data is None:
         raise UsageError("DATA is missing: what to train on; only --qat knows it from its run")
@@ -90,7 +100,7 @@ def train(
     if (model or l2) and not chained and recipe is None:
         raise UsageError("--model and --l2 are for chains; add --head svm or --head logreg")
     name = recipe or ("chain" if chained else "default")
-    _heavy("train", "command").run(data, output, name, wanted, device, model or "")
+    heavy("train", "command").run(data, output, name, wanted, device, model or "")
 
 
 def features(
@@ -106,7 +116,7 @@ def features(
     ] = True,
 ) -> None:
     """Write the embeddings of labelled photographs (extra: train)."""
-    _heavy("train", "features_command").run(data, model, output, device, cache)
+    heavy("train", "features_command").run(data, model, output, device, cache)
 
 
 def export(
@@ -146,7 +156,7 @@ def export(
     ] = None,
 ) -> None:
     """Export a run as one file for its target, and its fp32 twin, proven equal (extra: export)."""
-    command = _heavy("export", "command")
+    command = heavy("export", "command")
     options = command.Options(target, max_drop, ranges, range_images, json, sibling, sibling_model)
     command.run(run, output, data, options)
 
@@ -188,7 +198,7 @@ def verify(
     (.npz). A folder whose class folders are labels of the model gives accuracies too (extra:
     export).
     """
-    _heavy("export", "verify_command").run(
+    heavy("export", "verify_command").run(
         reference,
         candidate,
         images,
@@ -210,7 +220,7 @@ def check(
     ] = False,
 ) -> None:
     """Count classes; find unreadable files, contradictions, near-duplicates and leaks."""
-    _heavy("train", "data_command").run_check(data, form, strict)
+    heavy("train", "data_command").run_check(data, form, strict)
 
 
 @_data.command()
@@ -223,18 +233,18 @@ def split(
     seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
 ) -> None:
     """Write an index with stratified splits that keep near-duplicates together."""
-    _heavy("train", "data_command").run_split(data, output, shares, seed)
+    heavy("train", "data_command").run_split(data, output, shares, seed)
 
 
 def inspect_graph(model: str | None, form: str) -> None:
     """Show a model's operators: ``edge-fgr inspect --graph``."""
-    _heavy("export", "graph_card").run(model, form)
+    heavy("export", "graph_card").run(model, form)
 
 
-_PACKAGES = {"train": "edge_fgr_train", "export": "edge_fgr_export"}
+_PACKAGES = {"train": "edge_fgr_train", "export": "edge_fgr_export", "bench": "edge_fgr_bench"}
 
 
-def _heavy(extra: str, module: str) -> Any:
+def heavy(extra: str, module: str) -> Any:
     """Import a command of an extra, or say which install brings it."""
     import signal
 

@@ -11,9 +11,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_fgr.errors import OutputError
+from edge_fgr.errors import OutputError, UsageError
 
-__all__ = ["atomic_path", "atomic_write", "cache_folder", "cache_write", "newest"]
+__all__ = [
+    "atomic_path",
+    "atomic_write",
+    "cache_folder",
+    "cache_write",
+    "check_outputs",
+    "newest",
+]
 
 
 @contextmanager
@@ -50,6 +57,27 @@ def atomic_write(final: str | os.PathLike[str], content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(final) as beside:
         beside.write_bytes(data)
+
+
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str]) -> None:
+    """Refuse outputs that would be written over an input, over another output or over a folder.
+
+    Args:
+        outputs: files to write; None for one that was not asked for.
+        inputs: names as they were given.
+
+    Raises:
+        UsageError: one would.
+    """
+    taken = {os.path.realpath(name) for name in inputs}
+    for path in outputs:
+        if path is None:
+            continue
+        if os.path.realpath(path) in taken:
+            raise UsageError(f"{path}: is an input or another output; choose another name")
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder; name the file to write")
+        taken.add(os.path.realpath(path))
 
 
 def cache_folder() -> Path:
