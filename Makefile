@@ -11,7 +11,7 @@ help:
 	@echo 'make demo      classify the example photos with the light install'
 	@echo 'make test      install everything the tests need, then run them'
 	@echo 'make check     ruff, mypy, import floors, tests of the house'
-	@echo 'make bench     measure every figure of docs/benchmarks.md (DATA=... for accuracy)'
+	@echo 'make bench     measure the figures of docs/figures.md (DATA=... for accuracy)'
 	@echo 'make bench-peers  the same model in other runtimes, side by side (PEERS_ONLY=bare,openvino)'
 	@echo 'make test-isa  the same bits on AVX2 and ARM64, under emulation'
 	@echo 'make golden    make the golden files of the tests again'

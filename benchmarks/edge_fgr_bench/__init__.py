@@ -1,1 +1,1 @@
-"""Measurements that stand in docs/benchmarks.md. Run: ``python -m edge_fgr_bench``."""
+"""Measurements that stand in docs/figures.md. Run: ``python -m edge_fgr_bench``."""

@@ -1,4 +1,4 @@
-"""Measure the figures of docs/benchmarks.md: a table on stdout, then one line of JSON.
+"""Measure the figures of docs/figures.md: a table on stdout, then one line of JSON.
 
     python -m edge_fgr_bench [--data ../shared/data/grocery --fp32 grocery81.fp32.onnx]
                              [--bare ../shared/tools/bare_script.py] [--only bits,cold,…]

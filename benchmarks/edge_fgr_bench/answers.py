@@ -147,7 +147,7 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One candidate on one corruption. ``severity`` 0 is the same images as they are.
+    """One candidate on one corruption. ``severity`` 0, ``none``, is the same images as they are.
 
     Attributes:
         right: None without truths.

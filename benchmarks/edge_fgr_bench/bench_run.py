@@ -41,6 +41,7 @@ class Run:
         title: of the report.
         save: told the document after every part.
         missing: what is known to be missing from the start.
+        command: the line that started it.
     """
 
     def __init__(
@@ -51,14 +52,25 @@ class Run:
         title: str,
         save: Callable[[Document], None],
         missing: Sequence[str] = (),
+        command: str = "",
     ) -> None:
         self._plans, self._pool, self._save = plans, pool, save
         self._start = time.monotonic()
         made = datetime.now(UTC).isoformat(timespec="seconds")
         self.document = Document(
-            SCHEMA, KIND, False, made, 0.0, title, host(), settings, pool.images, (),
+            schema_version=SCHEMA,
+            kind=KIND,
+            complete=False,
+            made=made,
+            seconds=0.0,
+            title=title,
+            host=host(),
+            settings=settings,
+            images=pool.images,
+            candidates=(),
             missing=(*missing, *_of_images(pool)),
-        )  # fmt: skip
+            command=command,
+        )
 
     def latency(self) -> None:
         """Measure how fast the candidates are; errors as ``Turns.run``."""

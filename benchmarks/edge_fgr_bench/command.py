@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
@@ -103,8 +104,8 @@ def run(asked: Asked, outputs: Outputs) -> None:
         if outputs.json:
             atomic_write(outputs.json, document.to_json() + "\n")
 
-    title = asked.title or f"{', '.join(dict.fromkeys(map(_stem, models)))} on {source}"
-    made = Run(plans, pool, settings, title, save, missing)
+    title = asked.title or _title(models, source)
+    made = Run(plans, pool, settings, title, save, missing, shlex.join(["edge-fgr", *sys.argv[1:]]))
     if "latency" in parts:
         made.latency()
     if "accuracy" in parts or "robustness" in parts:
@@ -115,7 +116,7 @@ def run(asked: Asked, outputs: Outputs) -> None:
     _end([document], outcomes)
 
 
-def report(files: Sequence[Path], outputs: Outputs, gate: Path | None) -> None:
+def report(files: Sequence[Path], outputs: Outputs, gate: Path | None, title: str = "") -> None:
     """Show what earlier runs found, side by side.
 
     Raises:
@@ -126,13 +127,18 @@ def report(files: Sequence[Path], outputs: Outputs, gate: Path | None) -> None:
         raise UsageError("bench-report writes no JSON: the documents are JSON already")
     gates = _gates(gate)
     documents = [read_document(path) for path in files]
-    outcomes = [one for d in documents for one in (judge_gates(gates, d) if gates else ())]
-    _tell(documents, outcomes, outputs)
+    outcomes = [
+        replace(one, line=f"document {number}: {one.line}")
+        for number, document in enumerate(documents, 1)
+        for one in (judge_gates(gates, document) if gates else ())
+    ]
+    _tell(documents, outcomes, outputs, title)
     _end([], outcomes)
 
 
-def _stem(model: str) -> str:
-    return Path(model).name.removesuffix(".onnx")
+def _title(models: Sequence[str], source: str) -> str:
+    names = dict.fromkeys(Path(model).name.removesuffix(".onnx") for model in models)
+    return f"{', '.join(names)} on {'/'.join(Path(source).parts[-2:])}"
 
 
 def _gates(path: Path | None) -> Gates | None:
@@ -173,14 +179,25 @@ def _import(module: str, what: str) -> None:
         ) from None
 
 
-def _tell(documents: Sequence[Document], outcomes: Sequence[Outcome], outputs: Outputs) -> None:
+def _tell(
+    documents: Sequence[Document],
+    outcomes: Sequence[Outcome],
+    outputs: Outputs,
+    title: str = "",
+) -> None:
+    """Print first: what was measured must not wait for a page that cannot be written."""
+    _print(documents, outcomes, outputs.form)
+    sys.stdout.flush()
     if outputs.html:
         from edge_fgr_bench.report import write_report
 
-        write_report(outputs.html, documents, outcomes)
+        write_report(outputs.html, documents, outcomes, title)
     if outputs.markdown:
-        atomic_write(outputs.markdown, to_markdown(documents, outcomes))
-    if outputs.form == "json":
+        atomic_write(outputs.markdown, to_markdown(documents, outcomes, title))
+
+
+def _print(documents: Sequence[Document], outcomes: Sequence[Outcome], form: str) -> None:
+    if form == "json":
         whole = [document.to_json() for document in documents]
         sys.stdout.write(whole[0] if len(whole) == 1 else f"[{','.join(whole)}]")
         sys.stdout.write("\n")
@@ -208,7 +225,6 @@ def _tell(documents: Sequence[Document], outcomes: Sequence[Outcome], outputs: O
 
 def _end(documents: Sequence[Document], outcomes: Sequence[Outcome]) -> None:
     """Raise what the exit code must tell."""
-    sys.stdout.flush()
     if broken := [one for one in outcomes if not one.kept]:
         for one in broken:
             say(f"gate broken: {one.line}")

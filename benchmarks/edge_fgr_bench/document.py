@@ -152,6 +152,7 @@ class Document:
         seconds: how long it took.
         title: of the report.
         missing: a sentence for whatever could not be measured.
+        command: the line that made it.
     """
 
     schema_version: int
@@ -168,6 +169,7 @@ class Document:
     accuracy: Accuracy | None = None
     robustness: Robustness | None = None
     missing: tuple[str, ...] = ()
+    command: str = ""
 
     def to_json(self) -> str:
         """Return the document on one line, ASCII: names that are not valid UTF-8 survive."""

@@ -18,7 +18,7 @@ from edge_fgr_bench.document import Host
 
 __all__ = ["clock_mhz", "host", "joules_between", "load", "peak_kib", "pin", "rapl", "resident_kib"]
 
-_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "numpy", "pillow", "torch")
+_PACKAGES = ("numpy", "pillow", "torch")
 _CPUINFO = Path("/proc/cpuinfo")
 _CPUS = Path("/sys/devices/system/cpu")
 _POWERCAP = Path("/sys/class/powercap")
@@ -132,7 +132,13 @@ def _memory_mib() -> int | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"edge-fgr": __version__, "python": platform.python_version()}
+    import onnxruntime as ort  # what runs: two of its packages may claim to be installed
+
+    found = {
+        "edge-fgr": __version__,
+        "python": platform.python_version(),
+        "onnxruntime": ort.__version__,
+    }
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)

@@ -18,19 +18,22 @@ from edge_fgr_bench.speed_tables import HOW, conditions, host_line, latency_tabl
 __all__ = ["to_markdown"]
 
 
-def to_markdown(documents: Sequence[Document], outcomes: Sequence[Outcome] = ()) -> str:
+def to_markdown(
+    documents: Sequence[Document], outcomes: Sequence[Outcome] = (), title: str = ""
+) -> str:
     """Return the report of at least one document. Equal documents give equal text.
 
     Args:
         documents: candidates of several are shown side by side.
         outcomes: of the limits, as ``edge_fgr_bench.gates`` judged them.
+        title: of the whole; empty: that of the first document.
     """
-    return "\n".join(_lines(documents, outcomes)) + "\n"
+    return "\n".join(_lines(documents, outcomes, title)) + "\n"
 
 
-def _lines(documents: Sequence[Document], outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _lines(documents: Sequence[Document], outcomes: Sequence[Outcome], title: str) -> Iterator[str]:
     sides = sides_of(documents)
-    yield f"# {_text(documents[0].title)}"
+    yield f"# {_text(title or documents[0].title)}"
     for number, document in enumerate(documents, 1):
         images = document.images
         version = document.host.versions.get("edge-fgr", "?")
@@ -41,6 +44,9 @@ def _lines(documents: Sequence[Document], outcomes: Sequence[Outcome]) -> Iterat
             f"{images.count:,} images of {_text(images.source)}, {images.labelled:,} labelled. "
             f"edge-fgr {_text(version)}."
         )
+        if document.command:
+            yield ""
+            yield f"Measured with {_text(document.command)}"
     yield from _list(
         "Read first", [f"**{w.word}.** {_text(w.line)}" for w in warnings_of(documents)]
     )

@@ -32,7 +32,10 @@ __all__ = ["write_report"]
 
 
 def write_report(
-    path: Path, documents: Sequence[Document], outcomes: Sequence[Outcome] = ()
+    path: Path,
+    documents: Sequence[Document],
+    outcomes: Sequence[Outcome] = (),
+    title: str = "",
 ) -> None:
     """Write the page. Equal documents give equal bytes.
 
@@ -40,12 +43,14 @@ def write_report(
         path: of the HTML file.
         documents: at least one; candidates of several are shown side by side.
         outcomes: of the limits, as ``edge_fgr_bench.gates`` judged them.
+        title: of the whole; empty: that of the first document.
 
     Raises:
         OutputError: it cannot be written.
     """
     sides = sides_of(documents)
     values = {
+        "title": title or documents[0].title,
         "documents": [(document, host_line(document)) for document in documents],
         "sides": sides,
         "warnings": warnings_of(documents),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edge_fgr_bench.answers import Cell as Counted
 from edge_fgr_bench.report_values import NOTHING, Cell, Side, Table, spell
+from edge_fgr_bench.summary import wilson
 
 __all__ = ["Curve", "curves", "robustness_tables"]
 
@@ -59,9 +60,13 @@ def curves(sides: Sequence[Side]) -> dict[str, list[Curve]]:
 
 _COST = (
     "Mean over the severities; below it the difference to the same images as they are, in points, "
-    "and the darker the larger the loss."
+    "and the 95 % interval, for which an image counts once whatever its severities; the darker the "
+    "larger the loss."
 )
-_CALLED = "Mean over the severities; below it the difference to the same images as they are."
+_CALLED = (
+    "Mean over the severities; below it the difference to the same images as they are, in points, "
+    "and the 95 % interval, for which an image counts once."
+)
 
 
 def _heat(
@@ -71,7 +76,7 @@ def _heat(
     of: Callable[[Counted], float | None],
     note: str,
 ) -> Table:
-    grid = []
+    grid, images = [], dict[str, int]()
     for _, name in named:
         row = []
         for side in sides:
@@ -79,6 +84,7 @@ def _heat(
             known = [share for share in shares if share is not None]
             clean = _clean(side, name, of)
             row.append((_mean(known) if known else None, clean))
+            images[side.mark] = max(one.images for one in _cells(side))
         grid.append(row)
     moved = [
         abs(now - clean)
@@ -87,14 +93,20 @@ def _heat(
         if now is not None and clean is not None
     ]
     most = max(moved, default=0.0) or 1.0
-    rows = [(Cell("as they are"), Cell(""), *(_bare(_clean(side, None, of)) for side in sides))]
+    counts = [images[side.mark] for side in sides]
+    clear = [
+        _bare(_clean(side, None, of), count) for side, count in zip(sides, counts, strict=True)
+    ]
+    rows = [(Cell("as they are"), Cell(""), *clear)]
     for (group, name), row in zip(named, grid, strict=True):
-        rows.append((Cell(name), Cell(group), *(_moved(now, clean, most) for now, clean in row)))
+        pairs = zip(row, counts, strict=True)
+        cells = [_moved(now, clean, most, count) for (now, clean), count in pairs]
+        rows.append((Cell(name), Cell(group), *cells))
     means = []
     for i in range(len(sides)):
         column = [row[i] for row in grid if row[i][0] is not None]
         now = _mean([one[0] or 0.0 for one in column]) if column else None
-        means.append(_bare(now))
+        means.append(_bare(now, counts[i]))
     rows.append((Cell("mean of all"), Cell(""), *means))
     return Table(title, ("Corruption", "Group", *(s.mark for s in sides)), tuple(rows), 2, note)
 
@@ -121,12 +133,17 @@ def _same(sides: Sequence[Side], named: Sequence[tuple[str, str]]) -> Table | No
         cells = [Cell(name), Cell(group)]
         for pair, per in found.items():
             same, images = per.get(name, (0, 0))
-            cells.append(_bare(same / images if images else None))
+            levels = len({one.severity for one in _cells(marks[pair][0]) if one.severity})
+            each = images // max(levels, 1)
+            cells.append(_bare(same / images if images else None, each))
             means = [_top1(side, name) for side in marks[pair]]
             known = [mean for mean in means if mean is not None]
             cells.append(Cell(_signed(100 * (known[1] - known[0])) if len(known) == 2 else NOTHING))
         rows.append(tuple(cells))
-    note = "The second of a pair against the first, over all severities."
+    note = (
+        "The second of a pair against the first, over all severities; below it the 95 % interval, "
+        "for which an image counts once."
+    )
     return Table("Pairs by corruption", tuple(head), tuple(rows), 2, note)
 
 
@@ -174,15 +191,24 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _bare(share: float | None) -> Cell:
-    return Cell(NOTHING if share is None else spell(100 * share, 1))
+def _bare(share: float | None, images: int) -> Cell:
+    if share is None:
+        return Cell(NOTHING)
+    return Cell(spell(100 * share, 1), _interval(share, images))
 
 
-def _moved(now: float | None, clean: float | None, most: float) -> Cell:
+def _moved(now: float | None, clean: float | None, most: float, images: int) -> Cell:
     if now is None or clean is None:
-        return _bare(now)
+        return _bare(now, images)
     heat = abs(now - clean) / most
-    return Cell(spell(100 * now, 1), _signed(100 * (now - clean)), heat=heat)
+    below = f"{_signed(100 * (now - clean))}; {_interval(now, images)}"
+    return Cell(spell(100 * now, 1), below, heat=heat)
+
+
+def _interval(share: float, images: int) -> str:
+    """Return the interval of a share of images, were it one share: severities are no new images."""
+    found = wilson(round(share * images), images)
+    return f"{spell(100 * found.low, 0)}\N{EN DASH}{spell(100 * found.high, 0)}"
 
 
 def _signed(points: float) -> str:

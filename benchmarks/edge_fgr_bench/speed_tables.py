@@ -138,6 +138,7 @@ def conditions(documents: Sequence[Document], sides: Sequence[Side]) -> list[Tab
     hosts, asked = [d.host for d in documents], [d.settings for d in documents]
     versions = sorted({name for host in hosts for name in host.versions})
     settings: list[tuple[str, Sequence[str]]] = [
+        ("Command", [d.command or NOTHING for d in documents]),
         ("Begun", [d.made for d in documents]),
         ("Took", [f"{d.seconds:,.0f} s" for d in documents]),
         ("Parts", [", ".join(one.parts) for one in asked]),

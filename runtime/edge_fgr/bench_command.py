@@ -16,6 +16,7 @@ Markdown = Annotated[Path | None, typer.Option(help="Write the report as Markdow
 Gate = Annotated[
     Path | None, typer.Option(help="Limits, TOML; exit code 1 and a line for each broken one.")
 ]
+Title = Annotated[str, typer.Option(help="Of the report.")]
 Form = Annotated[str, typer.Option("--format", help="table or json.")]
 
 
@@ -57,7 +58,7 @@ def bench(
     split: Annotated[
         list[str] | None, typer.Option(help="Of labelled data, only this split; may be repeated.")
     ] = None,
-    title: Annotated[str, typer.Option(help="Of the report.")] = "",
+    title: Title = "",
     gate: Gate = None,
     json: Annotated[
         Path | None, typer.Option(help="Write all samples and answers; kept up to date on the way.")
@@ -92,6 +93,7 @@ def bench_report(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN.json...", help="What bench --json wrote.")
     ],
+    title: Title = "",
     html: Html = None,
     markdown: Markdown = None,
     gate: Gate = None,
@@ -99,4 +101,4 @@ def bench_report(
 ) -> None:
     """Show several runs, such as of several devices, side by side in one report."""
     command = heavy("bench", "command")
-    command.report(runs, command.Outputs(None, html, markdown, form), gate)
+    command.report(runs, command.Outputs(None, html, markdown, form), gate, title)
