@@ -26,7 +26,12 @@ process.returncode = 0
 def timed(command: Sequence[str]) -> tuple[float, int]:
     """Run a command; return its wall time in seconds and its peak resident memory in KiB."""
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command]
-    answer = subprocess.run(launcher, stdout=subprocess.PIPE, check=True).stdout
+    answer = subprocess.run(
+        launcher,
+        stdout=subprocess.PIPE,
+        check=True,
+        start_new_session=True,  # Ctrl-C is for us
+    ).stdout
     wall, memory, code = json.loads(answer)
     if code:
         raise subprocess.CalledProcessError(code, command)

@@ -12,6 +12,7 @@ else with it.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -84,6 +85,7 @@ def _load_ms(opening: dict[str, Any]) -> float:
 
 def main() -> None:
     """Answer until the requests end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks; that one ends this one
     own = sys.stdout
     sys.stdout = sys.stderr  # what a library prints is no answer
     try:

@@ -35,7 +35,7 @@ def bench(
     ],
     device: Annotated[
         list[str] | None,
-        typer.Option(help="What runs the models; may be repeated, as each runs on each."),
+        typer.Option(help="What runs the models (default: cpu); may be repeated."),
     ] = None,
     device_option: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE for the device's provider; may be repeated.")

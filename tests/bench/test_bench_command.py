@@ -356,7 +356,8 @@ def mistakes(cli, models, data, photos, tmp_path_factory):
         folder = root / name.replace(" ", "-")
         folder.mkdir()
         place = SimpleNamespace(folder=folder, model=models.linear, data=data, photo=photos[0])
-        return cli("bench", *WRONG[name][0](place), *FEW, "--json", folder / "run.json")
+        wanted = ("--parts", "latency", *FEW, "--json", folder / "run.json")
+        return cli("bench", *wanted, *WRONG[name][0](place))
 
     before = models.linear.read_bytes()
     with ThreadPoolExecutor(2) as pool:

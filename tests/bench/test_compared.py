@@ -157,7 +157,7 @@ def test_one_that_fails_says_so_and_the_others_are_judged(models, pool):
     assert "fails.onnx: inference failed" in failed.error and failed.top1 is None
     assert one.error is None and other.error is None and one.top1.value == 1
     assert [(pair.a, pair.b) for pair in found.pairs] == [("A", "C")]
-    robust = corrupted(seats, pool, 2, 0)  # it is not asked again
+    robust = corrupted(seats, pool, 1, 0)  # it is not asked again
     assert {cell.key for cell in robust.cells} == {"A", "C"}
 
 

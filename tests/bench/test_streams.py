@@ -314,3 +314,17 @@ def test_the_timed_process_says_why_it_ends(photos, tmp_path):
     assert first["block"] and "broken.jpg" in second["error"] and second["exit_code"] == 65
     (missing,) = answers_of(opening_of(tmp_path / "none.onnx", photos[:1]), block)
     assert "none.onnx" in missing["error"] and missing["exit_code"] == 66
+
+
+def test_an_interrupt_of_the_terminal_is_left_to_the_parent(photos, tmp_path):
+    """Ctrl-C goes to the whole group; the parent writes what it has, and ends its children."""
+    opening = opening_of(linear(tmp_path / "linear.onnx", photos), photos[:2])
+    command = [sys.executable, "-m", "edge_fgr_bench.stream_child"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        process.stdin.write(json.dumps(opening) + "\n")
+        process.stdin.flush()
+        assert "candidate" in json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(json.dumps({"do": "end"}) + "\n", timeout=60)
+    assert stderr == "" and json.loads(stdout)["peak_kib"] > 0
