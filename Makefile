@@ -5,7 +5,7 @@ LIGHT  := .venv-light
 BIN    := $(VENV)/bin
 PEERS  := .venv-peers
 
-.PHONY: help demo test check format bench bench-peers test-isa golden clean
+.PHONY: help demo test check format bench bench-docs bench-peers test-isa golden clean
 
 help:
 	@echo 'make demo      classify the example photos with the light install'
@@ -13,6 +13,7 @@ help:
 	@echo 'make check     ruff, mypy, import floors, tests of the house'
 	@echo 'make bench     measure the figures of docs/figures.md (DATA=... for accuracy)'
 	@echo 'make bench-peers  the same model in other runtimes, side by side (PEERS_ONLY=bare,openvino)'
+	@echo 'make bench-docs  write docs/benchmarks.md from RUNS="a.json b.json" of edge-fgr bench --json'
 	@echo 'make test-isa  the same bits on AVX2 and ARM64, under emulation'
 	@echo 'make golden    make the golden files of the tests again'
 
@@ -58,6 +59,9 @@ bench-peers: $(VENV)/.done $(patsubst %,$(PEERS)/%/.done,$(subst $(comma), ,$(PE
 	$(PYTHON) -m venv $(PEERS)/edge-fgr
 	$(PEERS)/edge-fgr/bin/pip install --quiet --requirement benchmarks/peers/requirements/edge-fgr.txt
 	$(BIN)/python benchmarks/peers/run.py --only $(PEERS_ONLY) --docs docs/peers.md $(if $(TFLITE),--tflite $(TFLITE)) $(if $(JSON),--json $(JSON))
+
+bench-docs: $(VENV)/.done
+	$(BIN)/edge-fgr bench-report $(RUNS) --title 'grocery81 and flowers17' --markdown docs/benchmarks.md
 
 test-isa: $(VENV)/.done
 	$(BIN)/python tests/isa/same_bits.py

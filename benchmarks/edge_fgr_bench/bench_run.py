@@ -42,6 +42,7 @@ class Run:
         save: told the document after every part.
         missing: what is known to be missing from the start.
         command: the line that started it.
+        note: what whoever measures has to say.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Run:
         save: Callable[[Document], None],
         missing: Sequence[str] = (),
         command: str = "",
+        note: str = "",
     ) -> None:
         self._plans, self._pool, self._save = plans, pool, save
         self._start = time.monotonic()
@@ -70,6 +72,7 @@ class Run:
             candidates=(),
             missing=(*missing, *_of_images(pool)),
             command=command,
+            note=note,
         )
 
     def latency(self) -> None:

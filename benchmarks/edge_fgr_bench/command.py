@@ -62,6 +62,7 @@ class Asked:
         threads, queries, seconds, cold_runs, corruption_images, seed, splits: see ``Settings``.
         gate: file of limits.
         title: of the report; empty: made from the names of the models.
+        note: for its reader.
     """
 
     arguments: Sequence[str]
@@ -77,6 +78,7 @@ class Asked:
     splits: Sequence[str] = ()
     gate: Path | None = None
     title: str = ""
+    note: str = ""
 
 
 def run(asked: Asked, outputs: Outputs) -> None:
@@ -105,7 +107,8 @@ def run(asked: Asked, outputs: Outputs) -> None:
             atomic_write(outputs.json, document.to_json() + "\n")
 
     title = asked.title or _title(models, source)
-    made = Run(plans, pool, settings, title, save, missing, shlex.join(["edge-fgr", *sys.argv[1:]]))
+    line = shlex.join(["edge-fgr", *sys.argv[1:]])
+    made = Run(plans, pool, settings, title, save, missing, line, asked.note)
     if "latency" in parts:
         made.latency()
     if "accuracy" in parts or "robustness" in parts:

@@ -153,6 +153,7 @@ class Document:
         title: of the report.
         missing: a sentence for whatever could not be measured.
         command: the line that made it.
+        note: what whoever measured has to say.
     """
 
     schema_version: int
@@ -170,6 +171,7 @@ class Document:
     robustness: Robustness | None = None
     missing: tuple[str, ...] = ()
     command: str = ""
+    note: str = ""
 
     def to_json(self) -> str:
         """Return the document on one line, ASCII: names that are not valid UTF-8 survive."""

@@ -47,6 +47,9 @@ def _lines(documents: Sequence[Document], outcomes: Sequence[Outcome], title: st
         if document.command:
             yield ""
             yield f"Measured with {_text(document.command)}"
+        if document.note:
+            yield ""
+            yield _text(document.note)
     yield from _list(
         "Read first", [f"**{w.word}.** {_text(w.line)}" for w in warnings_of(documents)]
     )

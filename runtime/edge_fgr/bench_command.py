@@ -59,6 +59,7 @@ def bench(
         list[str] | None, typer.Option(help="Of labelled data, only this split; may be repeated.")
     ] = None,
     title: Title = "",
+    note: Annotated[str, typer.Option(help="Words for the report's reader.")] = "",
     gate: Gate = None,
     json: Annotated[
         Path | None, typer.Option(help="Write all samples and answers; kept up to date on the way.")
@@ -85,6 +86,7 @@ def bench(
         splits=tuple(split or ()),
         gate=gate,
         title=title,
+        note=note,
     )
     command.run(asked, command.Outputs(json, html, markdown, form))
 
