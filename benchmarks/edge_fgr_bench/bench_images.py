@@ -119,13 +119,13 @@ def _files(source: str, splits: Sequence[str]) -> list[str]:
         raise UsageError("-: an image is read many times; give it as a file")
     if splits:
         raise UsageError(f"{source}: --split is for labelled data, and this is none")
-    files = []
+    files: list[str] = []
     for item in expand([source], recursive=True):
         if isinstance(item, EdgeFgrError):
             raise item
         files.append(item)
-    if not files:
-        raise InputMissingError(f"{source}: no images; give a folder that holds some")
+    if not files or not Path(files[0]).exists():
+        raise InputMissingError(f"{source}: no images there; give a folder that holds some")
     return files
 
 

@@ -151,11 +151,6 @@ class Run:
 
 def _of_images(pool: Pool) -> list[str]:
     found = []
-    if pool.images.broken:
-        found.append(
-            f"{len(pool.images.broken)} files could not be read and are left out; "
-            f"first {pool.images.broken[0]}"
-        )
     if pool.images.count == 1:
         found.append("one image: the figures are of this image alone; give a folder of many")
     return found
@@ -166,7 +161,8 @@ def _of_labels(seats: Sequence[Seat], accuracy: Accuracy) -> list[str]:
     found = []
     judged = {one.key: one for one in accuracy.judged if not one.error}
     if not any(accuracy.truths):
-        found.append("accuracy: the images have no labels; agreement alone was measured")
+        rest = "agreement alone was measured" if accuracy.pairs else "nothing could be compared"
+        found.append(f"accuracy: the images have no labels; {rest}")
     for key, one in judged.items():
         if one.left_out and one.images:
             found.append(f"{key}: {one.left_out} images are of classes that it does not know")

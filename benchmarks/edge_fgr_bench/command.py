@@ -92,8 +92,8 @@ def run(asked: Asked, outputs: Outputs) -> None:
     if len(asked.arguments) < 2:
         raise UsageError("bench needs at least one model and then the images: MODEL... IMAGES")
     *models, source = asked.arguments
-    outputs.check([*models, source, *([str(asked.gate)] if asked.gate else [])])
     gates = _gates(asked.gate)
+    outputs.check([*models, source, *_files_of(asked.gate, gates)])
     parts, missing = _parts(asked.parts)
     settings = Settings(
         parts, asked.threads, asked.queries, asked.seconds, asked.cold_runs,
@@ -125,10 +125,8 @@ def report(files: Sequence[Path], outputs: Outputs, gate: Path | None, title: st
     Raises:
         EdgeFgrError: a document cannot be read; a limit is broken (exit code 1).
     """
-    outputs.check([*map(str, files), *([str(gate)] if gate else [])])
-    if outputs.json:
-        raise UsageError("bench-report writes no JSON: the documents are JSON already")
     gates = _gates(gate)
+    outputs.check([*map(str, files), *_files_of(gate, gates)])
     documents = [read_document(path) for path in files]
     outcomes = [
         replace(one, line=f"document {number}: {one.line}")
@@ -150,6 +148,14 @@ def _gates(path: Path | None) -> Gates | None:
     if gates and gates.baseline:
         read_document(Path(gates.baseline.file))
     return gates
+
+
+def _files_of(path: Path | None, gates: Gates | None) -> list[str]:
+    """Return what limits are read from: no output may take its place."""
+    return [
+        *([str(path)] if path else []),
+        *([gates.baseline.file] if gates and gates.baseline else []),
+    ]
 
 
 def _parts(text: str) -> tuple[tuple[Part, ...], tuple[str, ...]]:

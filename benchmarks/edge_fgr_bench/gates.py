@@ -133,8 +133,9 @@ def read_gates(path: Path) -> Gates:
 def judge_gates(gates: Gates, document: Document) -> list[Outcome]:
     """Return what came of each limit, in the order of the file.
 
+    A gate that names no candidate is broken: what it asks was not shown.
+
     Raises:
-        UsageError: a gate names no candidate.
         EdgeFgrError: the baseline cannot be read; see ``read_document``.
     """
     figures = {key: figures_of(document, key) for key in (c.key for c in document.candidates)}
@@ -142,10 +143,8 @@ def judge_gates(gates: Gates, document: Document) -> list[Outcome]:
     for gate in gates.gate:
         named = [c for c in document.candidates if _names(gate, c)]
         if not named:
-            raise UsageError(
-                f"gate: model {gate.model!r} on device {gate.device!r} names no candidate; "
-                f"there are {', '.join(_title(c) for c in document.candidates)}"
-            )
+            line = f"gate: model {gate.model!r} on device {gate.device!r} names no candidate"
+            found.append(Outcome(False, line))
         for candidate in named:
             found += _judge(gate, candidate, figures[candidate.key])
     if gates.baseline:

@@ -69,6 +69,9 @@ class Seat:
         except EdgeFgrError as error:
             self.error = one_line(error)
             return None
+        if not np.isfinite(rows[0]).all():
+            self.error = f"{self._model.path}: its logits are no numbers; do not use it"
+            return None
         if not self._has_threshold:
             return Answers(rows[0], None)
         strange = [self._strange(*row) for row in zip(*rows, strict=True)]

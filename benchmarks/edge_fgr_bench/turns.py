@@ -75,8 +75,9 @@ class Turns:
             self._each(children, {"do": "load", "times": 1}, _ignore)
             self._each(children, {"do": "load", "times": _LOADS}, self._take_load)
             self._warm(children)
+            rate = {"do": "rate", "seconds": min(_RATE_SECONDS, self._settings.seconds)}
             for _ in range(_RATES):
-                self._each(children, {"do": "rate", "seconds": _RATE_SECONDS}, self._take_rate)
+                self._each(children, rate, self._take_rate)
             self._each(children, {"do": "end"}, self._take_end)
         finally:
             for child in children.values():

@@ -26,6 +26,8 @@ from edge_fgr.progress import one_line, say
 
 __all__ = ["app", "run"]
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="edge-fgr",
     help="Fine-grained image recognition, from photographs to a decision on a small device.",
@@ -131,9 +133,12 @@ def run() -> int:
         KeyboardInterrupt: Ctrl-C.
     """
     try:
-        return app(standalone_mode=False) or 0
+        code: int = app(standalone_mode=False) or 0
     except typer.TyperException as error:
         say(f"edge-fgr: {one_line(error.format_message())}; try --help")
         return error.exit_code
     except typer.Abort:
         raise KeyboardInterrupt from None
+    if code == _INTERRUPTED:  # Typer says nothing of it
+        raise KeyboardInterrupt
+    return code
