@@ -35,16 +35,18 @@ def noise_of(
     busy = sum(b.busy * b.seconds for b in blocks) / sum(b.seconds for b in blocks)
     if alone and busy < _BUSY:
         found.append(f"it had its processor for only {busy:.0%} of the time; stop other work")
-    slow, fast = np.quantile([b.spin_us for b in blocks], [0.9, 0.1])
-    if slow > fast * (1 + _SPREAD):
-        found.append(
-            f"a fixed loop took {fast:.0f} to {slow:.0f} us: the processor's speed changed; "
-            "fix the clock, or stop other work"
-        )
     inference = np.asarray(us["inference"], float)
+    ends = np.cumsum([block.queries for block in blocks])[:-1]
+    turns = [float(np.median(turn)) for turn in np.split(inference, ends)]
+    fast, slow = np.quantile(turns, [0.1, 0.9])
     first, second = (np.median(half) for half in np.array_split(inference, 2))
     if abs(second - first) > _DRIFT * min(first, second):
         found.append(
             f"inference drifted from {first / 1e3:.2f} to {second / 1e3:.2f} ms; run longer"
+        )
+    elif slow > fast * (1 + _SPREAD):
+        found.append(
+            f"inference took {fast / 1e3:.2f} ms in some turns and {slow / 1e3:.2f} in others; "
+            "fix the clock, or stop other work"
         )
     return tuple(found)
