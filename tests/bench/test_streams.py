@@ -170,7 +170,7 @@ def said(blocks, *, drift=1.0, pace=None, alone=True):
 
 def test_a_quiet_machine_is_trusted():
     assert said([QUIET] * 6) == () and said([QUIET] * 6, drift=1.04) == ()
-    assert said([QUIET] * 6, pace=[4000, 4300, 4000, 4300, 4000, 4300]) == ()
+    assert said([QUIET] * 8, pace=[4000, 4300] * 4) == ()
 
 
 def test_each_reason_to_distrust_is_said():
@@ -179,7 +179,7 @@ def test_each_reason_to_distrust_is_said():
     assert said([replace(QUIET, busy=0.4)] * 6, alone=False) == ()
     long = [replace(QUIET, seconds=20.0), *[replace(QUIET, busy=0.5)] * 4]
     assert said(long) != () and "95%" in said(long)[0]  # by time, not by turns
-    (turns,) = said([QUIET] * 6, pace=[4000, 4800, 4000, 4800, 4800, 4000])
+    (turns,) = said([QUIET] * 8, pace=[4000, 4800] * 4)
     assert "4.00 ms in some turns and 4.80 in others" in turns
     for drift, text in ((1.5, "from 4.00 to 6.00 ms"), (0.5, "from 4.00 to 2.00 ms")):
         (found,) = said([QUIET] * 6, drift=drift)
