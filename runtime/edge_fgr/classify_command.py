@@ -44,7 +44,8 @@ def classify(
     Raises:
         EdgeFgrError: of the one image; or an ``ImageError`` where some of many failed.
     """
-    from edge_fgr.sessions import import_runtime, open_session, spare_memory
+    from edge_fgr.memory import one_arena, spare_memory
+    from edge_fgr.sessions import import_runtime, open_session
     from edge_fgr.sources import expand
 
     if form not in FORMATS:
@@ -70,8 +71,7 @@ def classify(
             lean=alone,
         )
 
-    if alone:
-        spare_memory()
+    spare_memory() if alone else one_arena()
     import_runtime()
     # While onnxruntime opens the model, outside the interpreter's lock, the rest is imported.
     opening = Ahead(opened)

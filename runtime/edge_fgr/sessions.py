@@ -31,7 +31,6 @@ __all__ = [
     "find",
     "import_runtime",
     "open_session",
-    "spare_memory",
 ]
 
 DEFAULT = "grocery81"
@@ -49,10 +48,6 @@ Device = Literal[
     "rocm",
     "xnnpack",
 ]
-
-
-_MMAP_THRESHOLD = -3
-"""``M_MMAP_THRESHOLD`` of glibc's malloc.h."""
 
 
 class Opened(NamedTuple):
@@ -88,19 +83,6 @@ def import_runtime() -> None:
         raise UnavailableError(
             f"onnxruntime cannot be imported ({cause}); see edge-fgr doctor"
         ) from None
-
-
-def spare_memory() -> None:
-    """For a process that classifies one image: give large blocks back when they are free.
-
-    glibc keeps them for the next time otherwise, 2 MiB here. Other C libraries have no such thing.
-    """
-    import ctypes  # numpy imports it anyway
-
-    try:
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 16)
-    except (AttributeError, OSError, TypeError):
-        return
 
 
 def embedded() -> dict[str, Path]:

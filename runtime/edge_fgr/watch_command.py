@@ -72,6 +72,7 @@ def watch(
 
     from edge_fgr.classifier import Classifier
     from edge_fgr.lines import Lines
+    from edge_fgr.memory import one_arena
     from edge_fgr.records import to_line
     from edge_fgr.watch import Checks, Watch, parse_until
 
@@ -80,6 +81,7 @@ def watch(
     limit = parse_until(until) if until else None
     gc.enable()
     stopped = noted(signal.SIGTERM, signal.SIGINT)
+    one_arena()
     classifier = Classifier.load(
         model,
         device=device,  # type: ignore[arg-type]

@@ -1,0 +1,69 @@
+"""What malloc was told holds: counted by malloc itself, in processes of their own."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has it")
+
+THREADS = """
+import ctypes, sys, threading
+from edge_fgr import memory
+getattr(memory, sys.argv[1])() if sys.argv[1:] else None
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+together = threading.Barrier(4)
+def take():
+    together.wait()
+    libc.malloc(5000)
+    together.wait()
+threads = [threading.Thread(target=take) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+libc.fopen.restype = ctypes.c_void_p
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+libc.fflush.argtypes = [ctypes.c_void_p]
+stream = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
+libc.malloc_info(0, stream)
+libc.fflush(stream)
+"""
+
+BLOCKS = """
+import ctypes, sys
+from edge_fgr import memory
+getattr(memory, sys.argv[1])() if sys.argv[1:] else None
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+libc.free(libc.malloc(1 << 24))  # raises the threshold, where it is not fixed
+size = ctypes.c_size_t.from_address(libc.malloc(1 << 20) - 8).value
+print(size & 2)  # the bit of a block that was mapped by itself
+"""
+
+
+def said(program: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_threads_share_one_arena():
+    assert said(THREADS).count("<heap nr=") > 1
+    assert said(THREADS, "one_arena").count("<heap nr=") == 1
+
+
+def test_large_blocks_go_back_to_the_system():
+    assert said(BLOCKS).strip() == "0"
+    assert said(BLOCKS, "spare_memory").strip() == "2"
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    from edge_fgr import memory
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    memory.one_arena()
+    memory.spare_memory()
