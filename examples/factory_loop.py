@@ -24,7 +24,7 @@ def grab(number: int) -> np.ndarray:
     return PHOTOS[number % len(PHOTOS)]
 
 
-one_arena()  # memory stays flat for months
+one_arena()  # threads share their memory
 clf = Classifier.load()  # once: it is the slow part
 end = time.monotonic() + float(sys.argv[1] if len(sys.argv) > 1 else 2)
 number = 0
