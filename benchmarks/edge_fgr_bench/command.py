@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
@@ -91,6 +92,8 @@ def run(asked: Asked, outputs: Outputs) -> None:
     """
     if len(asked.arguments) < 2:
         raise UsageError("bench needs at least one model and then the images: MODEL... IMAGES")
+    if not isfinite(asked.seconds):
+        raise UsageError(f"--seconds {asked.seconds}: a number of seconds is needed")
     *models, source = asked.arguments
     gates = _gates(asked.gate)
     outputs.check([*models, source, *_files_of(asked.gate, gates)])

@@ -197,11 +197,13 @@ def _against(
             yield Outcome(False, f"{title}: holds no {candidate.target} {candidate.name} there")
             continue
         then, now = figures_of(earlier, twins[0].key), figures[candidate.key]
-        bounds = [(key, "slower", 1 + baseline.slower / 100) for key in ("p50_ms", "p90_ms")]
-        for key, word, factor in bounds:
-            yield from _compare(title, key, then.get(key), now.get(key), word, factor=factor)
+        found: list[Outcome] = []
+        for key in ("p50_ms", "p90_ms"):
+            factor = 1 + baseline.slower / 100
+            found += _compare(title, key, then.get(key), now.get(key), "slower", factor=factor)
         one, two = then.get("top1"), now.get("top1")
-        yield from _compare(title, "top1", one, two, "drop", fall=baseline.drop)
+        found += _compare(title, "top1", one, two, "drop", fall=baseline.drop)
+        yield from found or [Outcome(False, f"{title}: it holds neither latency nor top-1")]
 
 
 def _compare(

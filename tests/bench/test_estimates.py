@@ -202,3 +202,12 @@ def test_gates_that_cannot_be_meant(tmp_path):
         gates_of(tmp_path, '[[gate]]\nmin_top1 = "88"\n')
     with pytest.raises(InputMissingError):
         read_gates(tmp_path / "none.toml")
+
+
+def test_a_baseline_without_figures_is_no_proof(made, tmp_path):
+    earlier = without(made, "latency", "accuracy")
+    (tmp_path / "earlier.json").write_text(earlier.to_json())
+    gates = gates_of(tmp_path, '[baseline]\nfile = "earlier.json"\n')
+    found = judge_gates(gates, made)
+    assert len(found) == len(made.candidates) and not any(one.kept for one in found)
+    assert all("neither latency nor top-1" in one.line for one in found)
