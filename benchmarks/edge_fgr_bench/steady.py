@@ -1,10 +1,11 @@
 """Does memory stay flat over very many calls?
 
-    python -m edge_fgr_bench.steady [--calls 100000] [--tolerance 0.01] [--json]
+    python -m edge_fgr_bench.steady [--calls 100000] [--one-arena] [--tolerance 0.01] [--json]
 
 One in four calls classifies a file, the others an array; half of all go through ``classify_many``.
 Resident memory after the warm-up is compared with that at the end. Exit code 1 when it grew by more
-than the tolerance. Linux only: it reads ``/proc/self/status``.
+than the tolerance. ``--one-arena`` sets malloc up as ``classify`` of many files and ``watch`` do
+(``edge_fgr.memory``). Linux only: it reads ``/proc/self/status``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from edge_fgr.classifier import Classifier
 from edge_fgr.errors import UnavailableError
 from edge_fgr.image import load
+from edge_fgr.memory import one_arena
 from edge_fgr.model import Model, open_model
 from edge_fgr.progress import progress
 from edge_fgr_bench.install import PHOTOS
@@ -99,7 +101,10 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=0.01)
     parser.add_argument("--model", help="default: the embedded one")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
+    parser.add_argument("--one-arena", action="store_true", help="as the command line has it")
     options = parser.parse_args()
+    if options.one_arena:
+        one_arena()
     found = measure(open_model(options.model, device="cpu"), options.calls)
     if options.json:
         print(
