@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from PIL import Image
 
 __all__ = ["clean", "data_uri", "render"]
@@ -28,13 +28,24 @@ _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def render(package: str, template: str, values: Mapping[str, Any]) -> str:
-    """Fill ``templates/<template>`` of a package; its filter ``clean`` makes names safe to show."""
+    """Fill ``templates/<template>`` of a package; its filter ``clean`` makes names safe to show.
+
+    A template may include others as ``package/template``.
+    """
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_source),
     )
     environment.filters["clean"] = clean
-    source = (files(package) / "templates" / template).read_text(encoding="utf-8")
-    return environment.from_string(source).render(values)
+    return environment.get_template(f"{package}/{template}").render(values)
+
+
+def _source(name: str) -> str:
+    package, _, template = name.partition("/")
+    return (files(package) / "templates" / template).read_text(encoding="utf-8")
 
 
 def clean(text: str) -> str:
