@@ -27,6 +27,7 @@ __all__ = [
     "Images",
     "Part",
     "Settings",
+    "given_bytes",
     "read_document",
 ]
 
@@ -178,6 +179,26 @@ class Document:
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
+def given_bytes(path: Path, what: str) -> bytes:
+    """Return the content of a file that an argument names.
+
+    Args:
+        path: the file.
+        what: what should have been given.
+
+    Raises:
+        InputMissingError, PermissionDeniedError: it is not there, or may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except PermissionError:
+        raise PermissionDeniedError(f"{path}: may not be read; check its permissions") from None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise InputMissingError(f"{path}: no such file; give {what}") from None
+    except OSError as error:
+        raise InputMissingError(f"{path}: reading failed ({error.strerror}); give {what}") from None
+
+
 def read_document(path: Path) -> Document:
     """Read a document strictly.
 
@@ -185,13 +206,10 @@ def read_document(path: Path) -> Document:
         InputMissingError, PermissionDeniedError: it is not there, or may not be read.
         DataError: it is none of ours, is newer than this reader, or breaks a rule.
     """
+    data = given_bytes(path, "what bench --json wrote")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise InputMissingError(f"{path}: no such file; give what bench --json wrote") from None
-    except PermissionError:
-        raise PermissionDeniedError(f"{path}: may not be read; check its permissions") from None
-    except (OSError, ValueError) as error:
+        raw = json.loads(data)
+    except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}); give what bench --json wrote") from None
     if not isinstance(raw, dict) or raw.get("kind") != KIND:
         raise DataError(f"{path}: not a document of {KIND}; give what bench --json wrote")

@@ -24,8 +24,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from edge_fgr.contract import build
-from edge_fgr.errors import ContractError, InputMissingError, PermissionDeniedError, UsageError
-from edge_fgr_bench.document import Candidate, Document, read_document
+from edge_fgr.errors import ContractError, UsageError
+from edge_fgr_bench.document import Candidate, Document, given_bytes, read_document
 from edge_fgr_bench.figures import Figures, figures_of
 
 __all__ = ["Baseline", "Gate", "Gates", "Outcome", "judge_gates", "read_gates"]
@@ -109,13 +109,10 @@ def read_gates(path: Path) -> Gates:
         InputMissingError, PermissionDeniedError: it is not there, or may not be read.
         UsageError: it is no TOML, has an unknown key, or asks nothing.
     """
+    data = given_bytes(path, "a .toml file of limits")
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise InputMissingError(f"{path}: no such file; give a .toml file of limits") from None
-    except PermissionError:
-        raise PermissionDeniedError(f"{path}: may not be read; check its permissions") from None
-    except (OSError, ValueError) as error:
+        raw = tomllib.loads(data.decode())
+    except ValueError as error:
         raise UsageError(f"{path}: not TOML ({error}); see docs/bench.md") from None
     try:
         gates: Gates = build(Gates, raw, "gates")

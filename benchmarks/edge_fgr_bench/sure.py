@@ -21,6 +21,7 @@ from edge_fgr import Classifier, Prediction
 from edge_fgr.contract import Label
 from edge_fgr.decision import probabilities
 from edge_fgr.model import open_model
+from edge_fgr_bench.estimates import ece
 from edge_fgr_bench.told import parser_of, told
 from edge_fgr_export.parity import logits_of
 from edge_fgr_train.dataset import Sample, read_list, scan, targets_of
@@ -30,19 +31,10 @@ __all__ = ["brier", "calibration_error", "sure"]
 
 Floats = npt.NDArray[np.floating]
 
-_BINS = 15
-
 
 def calibration_error(values: Floats, targets: npt.NDArray[np.int64]) -> float:
     """Return the expected calibration error of ``(N, C)`` over 15 equal bins (Guo et al. 2017)."""
-    best, right = values.max(axis=1), values.argmax(axis=1) == targets
-    bins = np.minimum((best * _BINS).astype(int), _BINS - 1)
-    gaps = [
-        abs(right[bins == b].mean() - best[bins == b].mean()) * (bins == b).mean()
-        for b in range(_BINS)
-        if (bins == b).any()
-    ]
-    return float(sum(gaps))
+    return ece(values.max(axis=1).astype(np.float64), values.argmax(axis=1) == targets)
 
 
 def brier(values: Floats, targets: npt.NDArray[np.int64]) -> float:

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import matplotlib
 import pytest
@@ -20,47 +19,15 @@ from edge_fgr_bench.markdown import to_markdown
 from edge_fgr_bench.report import write_report
 from edge_fgr_bench.report_values import best_of, cell, sides_of, spell
 from edge_fgr_bench.speed_tables import summary_table
+from pages import Elements
 
-VOID = {"meta", "img", "br"}
 PARTS = ("latency", "accuracy", "robustness")
 KEPT = Outcome(True, "A lite0 fp32 on cpu: p90_ms 8.9 <= 10 (max_p90_ms)")
 BROKEN = Outcome(False, "D mobile int8 on cpu: top1 78.1 < 88 (min_top1)")
 
 
-class Page(HTMLParser):
-    """Elements of a page with their attributes and texts, properly nested."""
-
-    def __init__(self, source):
-        super().__init__()
-        self.source, self.elements, self.open = source, [], []
-        self.feed(source)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        assert len(dict(attrs)) == len(attrs), attrs
-        element = {"tag": tag, "text": "", **dict(attrs)}
-        self.elements.append(element)
-        if tag not in VOID:
-            self.open.append(element)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append({"tag": tag, "text": "", **dict(attrs)})
-
-    def handle_endtag(self, tag):
-        self.handle_data(" ")
-        assert self.open.pop()["tag"] == tag
-
-    def handle_data(self, data):
-        for element in self.open:
-            element["text"] += data
-
-    def all(self, tag, name=None):
-        found = [e for e in self.elements if e["tag"] == tag]
-        return [e for e in found if name in (None, *(e.get("class") or "").split())]
-
-    def text(self, tag, name=None):
-        return [" ".join(e["text"].split()) for e in self.all(tag, name)]
+class Page(Elements):
+    """The report of a bench."""
 
     @property
     def sections(self):

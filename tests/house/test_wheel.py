@@ -35,6 +35,7 @@ def test_contents(wheel):
     assert "edge_fgr_bench/templates/bench.html" in names
     assert "edge_fgr_export/templates/compared.css" in names
     assert "edge_fgr_train/templates/page.css" in names
+    assert "edge_fgr_train/templates/words.html" in names
     assert {f"{package}/py.typed" for package in packages} <= set(names)
     assert not [name for name in names if name.endswith((".jpg", ".safetensors", ".pyc"))]
     assert wheel.stat().st_size <= 5_000_000

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
@@ -18,47 +17,17 @@ from edge_fgr_train.evaluate import wilson
 from edge_fgr_train.parts import Split
 from edge_fgr_train.recipe import Chain, load_recipe
 from edge_fgr_train.report import Report, write_report
+from pages import Elements
 
-VOID = {"meta", "img", "br", "col"}
 NOTHING = np.empty(0)
 NONE = "\N{EN DASH}"
 
 
-class Page(HTMLParser):
+class Page(Elements):
     """What a page holds: elements with their attributes and texts, properly nested."""
 
     def __init__(self, path):
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.elements, self.open = [], []
-        self.feed(self.source)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        assert len(dict(attrs)) == len(attrs), attrs
-        element = {"tag": tag, "text": "", **dict(attrs)}
-        self.elements.append(element)
-        if tag not in VOID:
-            self.open.append(element)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append({"tag": tag, "text": "", **dict(attrs)})
-
-    def handle_endtag(self, tag):
-        self.handle_data(" ")
-        assert self.open.pop()["tag"] == tag
-
-    def handle_data(self, data):
-        for element in self.open:
-            element["text"] += data
-
-    def all(self, tag, name=None):
-        found = [e for e in self.elements if e["tag"] == tag]
-        return [e for e in found if name in (None, *(e.get("class") or "").split())]
-
-    def text(self, tag, name=None):
-        return [" ".join(e["text"].split()) for e in self.all(tag, name)]
+        super().__init__(path.read_text(encoding="utf-8"))
 
     @property
     def words(self):
