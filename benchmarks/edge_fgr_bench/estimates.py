@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_fgr_bench.answers import Share
+from edge_fgr_train.reliability import gaps
 
-__all__ = ["calibration", "difference", "ece", "macro"]
+__all__ = ["calibration", "difference", "macro"]
 
 Ints = npt.NDArray[np.integer]
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 _ROUNDS, _ROWS = 1000, 50
-_BINS = 15
 
 
 def macro(right: Bools, truths: Ints) -> Share:
@@ -49,25 +49,13 @@ def calibration(values: Doubles, right: Bools) -> Share:
         values: probabilities of the answers ``(N,)``.
         right: ``(N,)``.
     """
-    member = _gaps(values, right)
+    member = gaps(values, right)
 
     def figure(weights: Doubles) -> Doubles:
-        gaps: Doubles = np.abs(weights @ member).sum(axis=1) / weights.sum(axis=1)
-        return gaps
+        errors: Doubles = np.abs(weights @ member).sum(axis=1) / weights.sum(axis=1)
+        return errors
 
     return _bootstrap(figure, len(values))
-
-
-def ece(values: Doubles, right: Bools) -> float:
-    """Return the figure of ``calibration`` alone."""
-    return float(np.abs(_gaps(values, right).sum(axis=0)).sum() / len(values))
-
-
-def _gaps(values: Doubles, right: Bools) -> Doubles:
-    """Return in the bin of each image by how much its answer beats its probability ``(N, 15)``."""
-    bins = np.minimum((values * _BINS).astype(int), _BINS - 1)
-    gaps: Doubles = np.eye(_BINS)[bins] * (right - values)[:, None]
-    return gaps
 
 
 def difference(lost: int, won: int, total: int) -> Share:

@@ -29,7 +29,7 @@ Meter = dict[str, tuple[int, int]]
 def host() -> Host:
     """Return what this machine is."""
     return Host(
-        cpu=_cpu_name(),
+        cpu=cpu.model_name(),
         machine=platform.machine(),
         features=tuple(name for name, there in cpu.abilities().items() if there),
         processors=limits().usable,
@@ -114,14 +114,6 @@ def joules_between(before: Meter | None, after: Meter | None) -> float | None:
         end = after[zone][0]
         used += end - start if end >= start else end + most - start
     return used / 1e6
-
-
-def _cpu_name() -> str:
-    for line in (_text(_CPUINFO) or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model"):
-            return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _memory_mib() -> int | None:

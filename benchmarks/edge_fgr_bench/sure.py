@@ -21,13 +21,13 @@ from edge_fgr import Classifier, Prediction
 from edge_fgr.contract import Label
 from edge_fgr.decision import probabilities
 from edge_fgr.model import open_model
-from edge_fgr_bench.estimates import ece
 from edge_fgr_bench.told import parser_of, told
 from edge_fgr_export.parity import logits_of
 from edge_fgr_train.dataset import Sample, read_list, scan, targets_of
 from edge_fgr_train.evaluate import wilson
+from edge_fgr_train.reliability import brier, ece
 
-__all__ = ["brier", "calibration_error", "sure"]
+__all__ = ["calibration_error", "sure"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -35,12 +35,6 @@ Floats = npt.NDArray[np.floating]
 def calibration_error(values: Floats, targets: npt.NDArray[np.int64]) -> float:
     """Return the expected calibration error of ``(N, C)`` over 15 equal bins (Guo et al. 2017)."""
     return ece(values.max(axis=1).astype(np.float64), values.argmax(axis=1) == targets)
-
-
-def brier(values: Floats, targets: npt.NDArray[np.int64]) -> float:
-    """Return the mean squared distance of ``(N, C)`` from the truth, 0 to 2 (Brier 1950)."""
-    truth = np.eye(values.shape[1])[targets]
-    return float(((values - truth) ** 2).sum(axis=1).mean())
 
 
 def sure(path: Path, samples: list[Sample], coverage: float = 0.95) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["abilities", "has_vnni", "signature", "suits"]
+__all__ = ["abilities", "has_vnni", "model_name", "signature", "suits"]
 
 _VNNI = "x86-vnni"
 _X86 = ("x86_64", "amd64", "i386", "i686", "x86")
@@ -91,6 +91,21 @@ def abilities(cpuinfo: Path = _CPUINFO, *, machine: str | None = None) -> dict[s
         found = {"neon": one("NEON", "asimd", "neon"), "dotprod": one("ASIMDDP", "asimddp")}
         return found | {"i8mm": one("I8MM", "i8mm")}
     return {}
+
+
+def model_name(cpuinfo: Path = _CPUINFO) -> str:
+    """Return what this processor, or on small boards the board, calls itself, in one line."""
+    try:
+        with cpuinfo.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                key, _, value = line.partition(":")
+                if key.strip() in ("model name", "Model"):
+                    return value.strip()
+    except OSError:
+        pass
+    import platform
+
+    return platform.processor() or platform.machine()
 
 
 def signature(cpuinfo: Path = _CPUINFO) -> str:

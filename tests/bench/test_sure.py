@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from edge_fgr.model import embedded
-from edge_fgr_bench.sure import brier, calibration_error, sure
+from edge_fgr_bench.sure import calibration_error, sure
 from edge_fgr_bench.sure import main as sure_main
 from edge_fgr_bench.unknown import far
 from edge_fgr_bench.unknown import main as unknown_main
 from edge_fgr_export.command import Options, run
 from edge_fgr_train.dataset import scan
+from edge_fgr_train.reliability import brier
 
 
 def test_figures_that_can_be_told_by_hand():

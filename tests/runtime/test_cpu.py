@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_fgr import Classifier
-from edge_fgr.cpu import has_vnni, suits
+from edge_fgr.cpu import has_vnni, model_name, suits
 from edge_fgr.model import embedded
 from edge_fgr_export.metadata import stamp
 
@@ -53,6 +53,11 @@ def test_flags(flags, found, cpuinfo):
 def test_arm(machine):
     assert "ARM" in suits("x86-vnni", machine=machine)
     assert suits("portable", machine=machine) is None
+
+
+def test_the_name_of_the_processor(cpuinfo, tmp_path):
+    assert model_name(cpuinfo("avx2")) == "Some: CPU"
+    assert model_name(tmp_path / "absent")
 
 
 def test_what_is_unknown_is_no_reason_to_warn(cpuinfo, tmp_path):

@@ -45,6 +45,7 @@ class Backbone:
         gives: ``map``: features ``(N, D, h, w)``, whose mean over positions is the embedding;
             ``grid``: features ``(N, K, h, w)``, flattened to D = K * h * w;
             ``vector``: the embedding ``(N, D)`` itself.
+        channels: K of a ``grid``; of the others it is D.
     """
 
     module: nn.Module
@@ -52,6 +53,7 @@ class Backbone:
     mean: Triple
     std: Triple
     gives: Literal["map", "grid", "vector"] = "map"
+    channels: int = 0
 
 
 def native_geometry(name: str) -> Geometry:
@@ -127,11 +129,11 @@ def create_backbone(
         MissingExtraError, UnavailableError: the weights are not installed, or cannot be fetched.
     """
     if name == TEACHING:
-        from edge_fgr_train.teaching import TeachingCNN
+        from edge_fgr_train.teaching import CHANNELS, TeachingCNN
 
         small = TeachingCNN()
         half: Triple = (127.5, 127.5, 127.5)
-        return Backbone(small, small.width(size), half, half, "grid")
+        return Backbone(small, small.width(size), half, half, "grid", CHANNELS[-1])
     if name in _LITES:
         return _lite(name, pretrained, drop_path)
     library, plain = _library_of(name)

@@ -94,7 +94,7 @@ def fit_run(split: Split, recipe: Recipe, base: Embedder, folder: Path) -> Resul
         with torch.no_grad():
             network.head.weight.copy_(torch.from_numpy(weight))
             network.head.bias.copy_(torch.from_numpy(bias))
-        save_network(folder, network, contract)
+        save_network(folder, network.state_dict(), contract)
     atomic_write(folder / "log.jsonl", json.dumps(row) + "\n")
     say(json.dumps(row))
     return Result(contract, fitted, judged, judged_by, of_judged)

@@ -11,7 +11,7 @@ RUN/log.jsonl           one line an epoch
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ __all__ = [
     "load_head",
     "load_network",
     "load_state",
+    "rows_of",
     "save_head",
     "save_network",
     "save_state",
@@ -69,10 +70,23 @@ class Run:
         """Write ``run.json``."""
         atomic_write(folder / "run.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
 
-    def refuse_other(self, folder: Path) -> None:
-        """Raise UsageError if the folder holds a run with another recipe or data."""
+    def refuse_other(self, folder: Path, contract: Contract | None = None) -> None:
+        """Refuse to go on with a run of another recipe or other data.
+
+        Args:
+            folder: the run's.
+            contract: with it, the content of the images is compared as well.
+
+        Raises:
+            UsageError: it is another run.
+        """
         if (folder / "run.json").exists() and Run.read(folder) != self:
             raise UsageError(f"{folder}: holds a run with another recipe or data; use a new folder")
+        if contract is None or not (folder / "contract.json").exists():
+            return
+        known = Contract.from_json((folder / "contract.json").read_text(encoding="utf-8"))
+        if _data_of(known) != _data_of(contract):
+            raise UsageError(f"{folder}: its images have changed since; use a new folder")
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -94,10 +108,10 @@ class Run:
         return run
 
 
-def save_network(folder: Path, network: nn.Module, contract: Contract) -> None:
-    """Write weights and contract."""
+def save_network(folder: Path, state: Mapping[str, Tensor], contract: Contract) -> None:
+    """Write the weights of a finished network, and the contract."""
     atomic_write(folder / "contract.json", contract.to_json())
-    atomic_write(folder / "model.safetensors", save(_plain(network.state_dict())))
+    atomic_write(folder / "model.safetensors", save(_plain(state)))
 
 
 def save_head(folder: Path, weight: Floats, bias: Floats, contract: Contract) -> None:
@@ -137,6 +151,7 @@ def load_network(folder: Path) -> tuple[Network, Contract, Run]:
         len(contract.labels),
         pretrained=False,
         size=contract.geometry.size,
+        finished=True,
     )
     try:
         network.load_state_dict(state)
@@ -156,8 +171,8 @@ def _read(folder: Path) -> tuple[Contract, dict[str, Tensor]]:
 
 
 def save_state(path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer,
-               epoch: int) -> None:  # fmt: skip
-    """Write what resuming needs after ``epoch`` finished epochs."""
+               rows: Sequence[Mapping[str, float]]) -> None:  # fmt: skip
+    """Write what resuming needs after finished epochs, each with its row of the log."""
     tensors = {
         f"{name}.{key}": value
         for name, module in modules.items()
@@ -165,7 +180,23 @@ def save_state(path: Path, modules: Mapping[str, nn.Module], optimiser: torch.op
     }
     for i, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{key}": value for key, value in values.items()}
-    atomic_write(path, save(_plain(tensors), metadata={"epoch": str(epoch)}))
+    atomic_write(path, save(_plain(tensors), metadata={"rows": json.dumps(list(rows))}))
+
+
+def rows_of(path: Path) -> list[dict[str, float]]:
+    """Return the rows of the finished epochs that a state holds.
+
+    Raises:
+        ModelError: the state is damaged.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            rows: list[dict[str, float]] = json.loads(file.metadata()["rows"])
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be resumed from ({error}); use a new folder") from None
+    return rows
 
 
 def epochs_of(folder: Path) -> int | None:
@@ -174,38 +205,27 @@ def epochs_of(folder: Path) -> int | None:
     Raises:
         ModelError: the state is damaged.
     """
-    from safetensors import safe_open
-
     path = folder / "state.safetensors"
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            return int(file.metadata()["epoch"])
-    except (SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise ModelError(f"{path}: damaged ({error}); remove it to go on without") from None
+    return len(rows_of(path)) if path.exists() else None
 
 
 def load_state(
     path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
-) -> int:
-    """Restore what ``save_state`` wrote; return the number of finished epochs.
+) -> list[dict[str, float]]:
+    """Restore what ``save_state`` wrote; return the rows of the finished epochs.
 
     Raises:
         ModelError: the file is damaged or of another network.
     """
-    from safetensors import safe_open
-
+    rows = rows_of(path)
     try:
-        with safe_open(path, "pt") as file:
-            epoch = int(file.metadata()["epoch"])
         tensors = load_file(path)
         for name, module in modules.items():
             prefix = f"{name}."
             module.load_state_dict(
                 {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             )
-    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+    except (SafetensorError, RuntimeError, KeyError) as error:
         raise ModelError(f"{path}: cannot be resumed from ({error}); use a new folder") from None
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
@@ -214,7 +234,11 @@ def load_state(
             state.setdefault(int(index), {})[field] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
-    return epoch
+    return rows
+
+
+def _data_of(contract: Contract) -> str:
+    return contract.provenance.data if contract.provenance else ""
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from edge_fgr_train.embedder import Embedder, open_embedder
 from edge_fgr_train.evaluate import logits_of
 from edge_fgr_train.loop import train
 from edge_fgr_train.mic import mic_labels, permutation_threshold
-from edge_fgr_train.network import device_of
+from edge_fgr_train.network import as_finished, device_of
 from edge_fgr_train.parts import FITTED, Split, split_of
 from edge_fgr_train.qat import fine_tune
 from edge_fgr_train.recipe import Recipe, load_recipe
@@ -123,6 +123,9 @@ def _of_network(output: Path, recipe: Recipe, split: Split, device: torch.device
         scores=np.empty(0),
         kept=np.empty(0, bool),
         epochs=[json.loads(line) for line in log],
+        network=network,
+        device=device,
+        commit=contract.provenance.commit,
     )
 
 
@@ -159,9 +162,10 @@ def _base(
                            device=device)  # fmt: skip
     if other and source.kind != "backbone":
         raise UsageError(f"{name}: has its own geometry; leave --set geometry… out")
-    model = replace(recipe.model, dropout=0.0)
+    model = replace(recipe.model, dropout=0.0, pool="mean", head="linear", refit="none")
     if source.kind == "run":
-        model = replace(Run.read(Path(source.origin)).recipe.model, dropout=0.0, l2=model.l2)
+        made = as_finished(Run.read(Path(source.origin)).recipe.model)
+        model = replace(made, dropout=0.0, l2=model.l2)
     elif source.kind == "backbone":
         model = replace(model, backbone=name)
     return source, replace(recipe, model=model, geometry=source.geometry)

@@ -15,22 +15,35 @@ from edge_fgr.decision import probabilities, roll_up
 from edge_fgr_train.batches import batches
 from edge_fgr_train.network import Network
 
-__all__ = ["coarse_hits", "figures_of", "logits_of", "top1", "wilson"]
+__all__ = ["coarse_hits", "embeddings_of", "figures_of", "logits_of", "top1", "wilson"]
 
 Floats = npt.NDArray[np.float32]
 
 
-@torch.inference_mode()
 def logits_of(
     network: Network, paths: Sequence[Path], geometry: Geometry, *, batch: int = 32
 ) -> Floats:
     """Return logits ``(len(paths), C)``, float32, on the device that the network is on."""
+    return _outputs(network, paths, geometry, batch, "logits")
+
+
+def embeddings_of(
+    network: Network, paths: Sequence[Path], geometry: Geometry, *, batch: int = 32
+) -> Floats:
+    """Return embeddings ``(len(paths), D)``, likewise."""
+    return _outputs(network, paths, geometry, batch, "embedding")
+
+
+@torch.inference_mode()
+def _outputs(
+    network: Network, paths: Sequence[Path], geometry: Geometry, batch: int, name: str
+) -> Floats:
     network.eval()
     device = next(network.parameters()).device
     rows: list[Floats] = []
     for pixels in batches(paths, geometry, batch):
-        logits = network(torch.from_numpy(pixels).to(device)).logits
-        rows.append(logits.float().cpu().numpy())
+        found = getattr(network(torch.from_numpy(pixels).to(device)), name)
+        rows.append(found.float().cpu().numpy())
     return np.concatenate(rows)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,54 +20,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edge_fgr.contract import Contract
 from edge_fgr.errors import ModelError
+from edge_fgr.files import atomic_write
 from edge_fgr.progress import Advance, progress, say
-from edge_fgr_train.augment import TrainingSet, mixer, seed_of
-from edge_fgr_train.checkpoint import load_state, save_network, save_state
+from edge_fgr_train.augment import TrainingSet, seed_of, size_at
+from edge_fgr_train.checkpoint import load_network, load_state, rows_of, save_network, save_state
 from edge_fgr_train.dataset import labels_of, targets_of
-from edge_fgr_train.evaluate import figures_of, logits_of
-from edge_fgr_train.network import Network, build_network
+from edge_fgr_train.evaluate import embeddings_of, figures_of, logits_of
+from edge_fgr_train.loading import draw_batches, mixer
+from edge_fgr_train.network import Network
+from edge_fgr_train.optimiser import fixer_of, last_norm, optimiser_of, set_rates
 from edge_fgr_train.parts import Split, contract_of, run_of
-from edge_fgr_train.recipe import Optimise, Recipe
+from edge_fgr_train.quick_backward import QuickBackward
+from edge_fgr_train.recipe import Recipe
+from edge_fgr_train.refit import whitened_head
+from edge_fgr_train.task import Task
 
-__all__ = ["Task", "train"]
+__all__ = ["train"]
 
-
-class Task:
-    """What kinds of training do each in their own way: this one fits a new network to labels.
-
-    Attributes:
-        source: the run that it starts from, if it does.
-        exact: whether the network must be computed in fp32.
-    """
-
-    source, exact = "", False
-
-    def __init__(self, recipe: Recipe, classes: int, device: torch.device) -> None:
-        self.recipe, self.classes, self.device = recipe, classes, device
-
-    def network(self) -> Network:
-        """Return the network to start from; equal at every call."""
-        recipe = self.recipe
-        network = build_network(
-            recipe.model,
-            self.classes,
-            pretrained=recipe.model.pretrained,
-            size=recipe.geometry.size,
-        )
-        return network.to(self.device)
-
-    def begin(self, network: Network) -> None:
-        """Prepare for an epoch, which starts with ``network``."""
-
-    def loss(self, network: Network, pixels: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of a batch: pixels ``(N, H, W, 3)``, targets ``(N,)`` or ``(N, C)``."""
-        logits = network(pixels).logits.float()
-        smoothing = self.recipe.optimise.label_smoothing
-        return nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-
-    def result(self, network: Network) -> Network:
-        """Return what is kept of the averaged ``network``."""
-        return network
+_LONGEST_GRADIENT = 5.0
 
 
 def train(
@@ -75,58 +46,212 @@ def train(
     """Train, writing the run's folder after every epoch; resume when it holds a state.
 
     Raises:
-        UsageError: the folder holds a run with another recipe or other data.
+        UsageError: the folder holds a run with another recipe or other data; a teacher or a part of
+            the recipe does not fit.
         ModelError: the loss is no longer a number, or the state is damaged.
+        OutputError: the folder cannot be written.
     """
     labels = labels_of(split.fit)
-    task = task or Task(recipe, len(labels), device)
+    task = task or Task(recipe, labels, device)
     run = replace(run_of(split, recipe), source=task.source)
     contract = contract_of(split, recipe)
-    rules = recipe.optimise
-    parts, optimiser = _start(task)
-    parts["soup"] = AveragedModel(parts["network"], use_buffers=True)
-
-    state, done = folder / "state.safetensors", 0
-    whole = rules.epochs * rules.members
+    training = _Training(split, recipe, task)
+    state = folder / "state.safetensors"
     if state.exists():
-        run.refuse_other(folder)
-        done = load_state(state, parts, optimiser)
-        say(f"resuming after epoch {done} of {whole}")
+        run.refuse_other(folder, contract)
+        training.resume(state)
     else:
         run.write(folder)
-
-    pictures = TrainingSet(split.fit, targets_of(split.fit, labels), recipe.augment, rules.seed)
-    steps = len(pictures) // rules.batch or 1
-    with progress((whole - done) * steps, "train") as advance:
-        for epoch in range(done, whole):
-            if epoch and epoch % rules.epochs == 0:  # the next member starts where the first did
-                fresh, optimiser = _start(task)
-                parts |= fresh
-            loss = _epoch(parts, optimiser, pictures, task, epoch, steps, advance)
-            best = parts["average"].module if rules.ema else parts["network"]
-            if (epoch + 1) % rules.epochs == 0:
-                parts["soup"].update_parameters(best)
-                best = parts["soup"].module
-            best = task.result(best)
-            row: dict[str, float] = {"epoch": epoch + 1, "loss": round(loss, 4)}
+    with progress((training.whole - training.done) * training.steps, "train") as advance:
+        while training.done < training.whole and not training.is_over():
+            best = training.epoch(advance)
+            row: dict[str, float] = {
+                "epoch": training.done + 1,
+                "loss": round(training.mean_loss, 4),
+            }
             if split.evaluate:
                 logits = logits_of(best, [s.path for s in split.evaluate], recipe.geometry)
                 row |= figures_of(logits, targets_of(split.evaluate, labels), labels)
-            save_network(folder, best, contract)
-            save_state(state, parts, optimiser, epoch + 1)
-            with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(row) + "\n")
+            training.rows.append(row)
+            if training.is_kept():
+                save_network(folder, best.finished(), contract)
+            save_state(state, training.parts, training.optimiser, training.rows)
+            log = "".join(json.dumps(each) + "\n" for each in training.rows)
+            atomic_write(folder / "log.jsonl", log)
             say(json.dumps(row))
+    if recipe.model.refit != "none":
+        _refit(folder, split, device)
     return contract
 
 
-def _start(task: Task) -> tuple[dict[str, Any], torch.optim.Optimizer]:
-    """Return a network to start from, its moving average, and an optimiser; equal at every call."""
-    rules = task.recipe.optimise
-    torch.manual_seed(seed_of(rules.seed))
-    network = task.network()
-    average = AveragedModel(network, multi_avg_fn=_moving(rules.ema), use_buffers=True)
-    return {"network": network, "average": average}, _optimiser(network, rules)
+def _refit(folder: Path, split: Split, device: torch.device) -> None:
+    """Replace the head of the result."""
+    network, contract, run = load_network(folder)
+    network.to(device)
+    say("the head is fitted anew to embeddings of all images")
+    rows = embeddings_of(network, [s.path for s in split.fit], contract.geometry)
+    head = whitened_head(rows, targets_of(split.fit, contract.labels), len(contract.labels))
+    with torch.no_grad():
+        network.head.weight.copy_(torch.from_numpy(head.weight))
+        network.head.bias.copy_(torch.from_numpy(head.bias))
+    save_network(folder, network.state_dict(), contract)
+    if split.evaluate:
+        logits = logits_of(network, [s.path for s in split.evaluate], run.recipe.geometry)
+        found = figures_of(logits, targets_of(split.evaluate, contract.labels), contract.labels)
+        say(json.dumps({"refit": run.recipe.model.refit, **found}))
+
+
+class _Training:
+    """What changes from step to step.
+
+    Attributes:
+        whole: epochs in all: of every member, and to fit the test resolution.
+        steps: of an epoch.
+        rows: what was measured after each finished epoch.
+        parts: network, its moving average, the lesson's layers, and the mean of the members.
+        mean_loss: of the last epoch.
+    """
+
+    def __init__(self, split: Split, recipe: Recipe, task: Task) -> None:
+        self._rules, self._recipe, self._task = recipe.optimise, recipe, task
+        self._judged = bool(split.evaluate)
+        rules = self._rules
+        targets = targets_of(split.fit, labels_of(split.fit))
+        self._pictures = TrainingSet(
+            split.fit, targets, recipe.augment, recipe.geometry, rules.seed
+        )
+        self._main = rules.epochs * rules.members
+        self.whole = self._main + rules.fix_epochs
+        self.steps = len(self._pictures) // rules.batch or 1
+        self.rows: list[dict[str, float]] = []
+        self.mean_loss = math.nan
+        self.parts, self.optimiser = self._start()
+        self.parts["soup"] = AveragedModel(self.parts["network"], use_buffers=True)
+
+    @property
+    def done(self) -> int:
+        """How many epochs are finished."""
+        return len(self.rows)
+
+    def resume(self, state: Path) -> None:
+        """Go on after the last finished epoch."""
+        if len(rows_of(state)) > self._main:
+            self.optimiser = fixer_of(self.parts["network"], self._rules)
+        self.rows = load_state(state, self.parts, self.optimiser)
+        say(f"resuming after epoch {self.done} of {self.whole}")
+
+    def is_over(self) -> bool:
+        """Whether patience has come to its end."""
+        if not (self._rules.patience and self._judged and self.rows):
+            return False
+        scores = [row["top1"] for row in self.rows]
+        waited = len(scores) - 1 - scores.index(max(scores))
+        if waited >= self._rules.patience:
+            say(f"no better top-1 for {waited} epochs: stopped; the best is kept")
+            return True
+        return False
+
+    def is_kept(self) -> bool:
+        """Whether what the last epoch gave is the result so far."""
+        if not (self._rules.patience and self._judged):
+            return True
+        scores = [row["top1"] for row in self.rows]
+        return scores.index(max(scores)) == len(scores) - 1
+
+    def epoch(self, advance: Advance) -> Network:
+        """Train for one epoch; return what it gave."""
+        rules, number = self._rules, self.done
+        fixing = number >= self._main
+        if fixing and number == self._main:
+            self.parts["network"].load_state_dict(self._averaged().state_dict())
+            self.optimiser = fixer_of(self.parts["network"], rules)
+        elif number and not fixing and number % rules.epochs == 0:
+            fresh, self.optimiser = self._start()  # the next member starts where the first did
+            self.parts |= fresh
+        network: Network = self.parts["network"]
+        self._pictures.epoch = number
+        self._pictures.still = self._recipe.geometry if fixing else None
+        self._pictures.size = size_at(self._recipe.augment, number % rules.epochs, rules.epochs)
+        self._task.begin(network)
+        network.train()
+        if fixing:
+            _freeze(network)
+        self.mean_loss = self._steps(number, network, advance)
+        best = network if fixing else self._averaged()
+        if rules.members > 1 and (number + 1) % rules.epochs == 0:
+            self.parts["soup"].update_parameters(best)
+            best = self.parts["soup"].module
+        return self._task.result(best)
+
+    def _averaged(self) -> Network:
+        kept: Network = self.parts["average"].module if self._rules.ema else self.parts["network"]
+        return kept
+
+    def _start(self) -> tuple[dict[str, Any], torch.optim.Optimizer]:
+        """Return a network to start from, and what goes with it; equal at every call."""
+        rules = self._rules
+        torch.manual_seed(seed_of(rules.seed))
+        network = self._task.network()
+        lesson = self._task.lesson(network)
+        average = AveragedModel(network, multi_avg_fn=_moving(rules.ema), use_buffers=True)
+        parts = {"network": network, "average": average, "lesson": lesson}
+        return parts, optimiser_of(network, lesson, rules)
+
+    def _steps(self, number: int, network: Network, advance: Advance) -> float:
+        """Run the steps of an epoch and return their mean loss."""
+        rules, fixing = self._rules, number >= self._main
+        mix = None if fixing else mixer(self._recipe.augment, network.head.out_features)
+        total = 0.0
+        drawn = draw_batches(self._pictures, rules.batch, rules.seed, self.steps)
+        for step, (pixels, targets) in enumerate(drawn):
+            torch.manual_seed(seed_of(rules.seed, number, step, 1))
+            x, y = pixels.to(self._task.device), targets.to(self._task.device)
+            if mix is not None:
+                x, y = mix(x.permute(0, 3, 1, 2).float(), y)
+                x = x.permute(0, 2, 3, 1)
+            now = rules.epochs + number - self._main if fixing else number % rules.epochs
+            set_rates(self.optimiser, rules, now + step / self.steps)
+            self.optimiser.zero_grad()
+            loss = sum(self._gradient(a, b) for a, b in _pieces(x, y, rules.accumulate))
+            if not math.isfinite(loss):
+                raise ModelError(
+                    f"the loss became {loss} in epoch {number + 1}, step {step + 1}; "
+                    "lower optimise.lr (the last finished epoch is kept)"
+                )
+            nn.utils.clip_grad_norm_(_parameters(self.optimiser), _LONGEST_GRADIENT)
+            self.optimiser.step()
+            if not fixing:
+                self.parts["average"].update_parameters(network)
+            total += loss
+            advance(1, f"epoch {number + 1}/{self.whole} loss {total / (step + 1):.3f}")
+        return total / self.steps
+
+    def _gradient(self, pixels: Tensor, targets: Tensor) -> float:
+        """Add the gradient of a piece of a batch; return its share of the loss."""
+        fast = not self._task.exact and _is_fast(self._rules.precision, pixels.device)
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=fast):
+            loss = self._task.loss(self.parts["network"], self.parts["lesson"], pixels, targets)
+            loss = loss / self._rules.accumulate
+        quick = QuickBackward() if fast else nullcontext()  # type: ignore[no-untyped-call]
+        with quick:
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+
+def _pieces(x: Tensor, y: Tensor, count: int) -> Sequence[tuple[Tensor, Tensor]]:
+    return list(zip(x.chunk(count), y.chunk(count), strict=True))
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def _freeze(network: Network) -> None:
+    """Leave only the last norm and the dropout in training."""
+    network.eval()
+    network.dropout.train()
+    if (norm := last_norm(network)) is not None:
+        norm.train()
 
 
 def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -142,95 +267,10 @@ def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _epoch(
-    parts: Mapping[str, Any],
-    optimiser: torch.optim.Optimizer,
-    pictures: TrainingSet,
-    task: Task,
-    epoch: int,
-    steps: int,
-    advance: Advance,
-) -> float:
-    """Run one epoch and return its mean loss."""
-    rules, network = task.recipe.optimise, parts["network"]
-    device = next(network.parameters()).device
-    mix = mixer(task.recipe.augment, network.head.out_features)
-    task.begin(network)
-    network.train()
-    pictures.epoch = epoch
-    total = 0.0
-    for step, (pixels, targets) in enumerate(_batches(pictures, rules, epoch, steps)):
-        torch.manual_seed(seed_of(rules.seed, epoch, step, 1))
-        x, y = pixels.to(device), targets.to(device)
-        if mix is not None:
-            x, y = mix(x.permute(0, 3, 1, 2).float(), y)
-            x = x.permute(0, 2, 3, 1)
-        _schedule(optimiser, rules, epoch % rules.epochs + step / steps)
-        fast = not task.exact and _has_bf16(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
-            loss = task.loss(network, x, y)
-        if not math.isfinite(loss.item()):
-            raise ModelError(
-                f"the loss became {loss.item()} in epoch {epoch + 1}, step {step + 1}; "
-                "lower optimise.lr (the last finished epoch is kept)"
-            )
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
-        parts["average"].update_parameters(network)
-        total += loss.item()
-        advance(
-            1, f"epoch {epoch + 1}/{rules.epochs * rules.members} loss {total / (step + 1):.3f}"
-        )
-    return total / steps
-
-
-def _batches(
-    pictures: TrainingSet, rules: Optimise, epoch: int, steps: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield full batches in an order that depends on (seed, epoch) alone."""
-    order = torch.randperm(
-        len(pictures), generator=torch.Generator().manual_seed(seed_of(rules.seed, epoch))
-    ).tolist()
-    for step in range(steps):
-        drawn = [pictures[i] for i in order[step * rules.batch : (step + 1) * rules.batch]]
-        yield torch.stack([pixels for pixels, _ in drawn]), torch.tensor([t for _, t in drawn])
-
-
-def _optimiser(network: Network, rules: Optimise) -> torch.optim.Optimizer:
-    groups: list[dict[str, object]] = []
-    for part, factor in ((network.backbone, 1.0), (network.head, rules.head_factor)):
-        for decay in (True, False):
-            chosen = [p for p in part.parameters() if p.requires_grad and (p.ndim > 1) is decay]
-            groups.append(
-                {
-                    "params": chosen,
-                    "factor": factor,
-                    "weight_decay": rules.weight_decay if decay else 0.0,
-                }
-            )
-    if rules.method == "sgd":
-        return torch.optim.SGD(groups, lr=rules.lr, momentum=0.9, nesterov=True)
-    kind = torch.optim.Adam if rules.method == "adam" else torch.optim.AdamW
-    return kind(groups, lr=rules.lr)
-
-
-def _schedule(optimiser: torch.optim.Optimizer, rules: Optimise, now: float) -> None:
-    """Set the rates at ``now`` (in epochs): linear warm-up, then what the recipe says."""
-    if now < rules.warmup_epochs:
-        share = (now + 0.01) / rules.warmup_epochs
-    elif rules.schedule == "constant":
-        share = 1.0
-    else:
-        rest = (now - rules.warmup_epochs) / max(rules.epochs - rules.warmup_epochs, 1e-9)
-        share = 0.5 * (1 + math.cos(math.pi * rest))
-    for group in optimiser.param_groups:
-        group["lr"] = rules.lr * group["factor"] * share
-
-
-def _has_bf16(device: torch.device) -> bool:
-    """Whether bf16 is faster than fp32 there, not merely emulated."""
+def _is_fast(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bf16: as asked for, else where it is fast, not merely emulated."""
+    if precision != "auto":
+        return precision == "bf16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
@@ -9,11 +10,13 @@ from torch import Tensor, nn
 
 from edge_fgr.errors import DeviceError, UsageError
 from edge_fgr_train.backbones import Backbone, create_backbone
+from edge_fgr_train.heads import CosineHead
+from edge_fgr_train.pooling import pooling
 
 if TYPE_CHECKING:
-    from edge_fgr_train.recipe import Model
+    from edge_fgr_train.settings import Model
 
-__all__ = ["Network", "Outputs", "build_network", "device_of", "unit_length"]
+__all__ = ["Network", "Outputs", "as_finished", "build_network", "device_of", "unit_length"]
 
 _LEAST_LENGTH = 1e-12
 
@@ -27,16 +30,23 @@ class Outputs(NamedTuple):
 
 
 class Network(nn.Module):
-    """A backbone, pooling and a linear head; takes pixels ``(N, H, W, 3)``, 0 to 255.
+    """A backbone, pooling and a head; takes pixels ``(N, H, W, 3)``, 0 to 255.
 
     With ``model.l2`` the head sees the embedding scaled to length 1; the embedding that comes out
     is the plain one.
+
+    Attributes:
+        channels: K of the features.
+
+    Raises:
+        UsageError: the backbone has no such parts as the recipe names.
     """
 
     def __init__(self, backbone: Backbone, classes: int, model: Model) -> None:
         super().__init__()
         self.backbone = backbone.module
-        self.gives, self.l2 = backbone.gives, model.l2
+        self.channels = backbone.channels or backbone.width
+        self.gives, self.l2 = backbone.gives, model.l2 or model.head != "linear"
         # One number where all channels agree: the exporter folds that into a quantisation.
         self._mean, self._std = (
             values[0] if len(set(values)) == 1 else torch.tensor(values).reshape(3, 1, 1)
@@ -45,8 +55,21 @@ class Network(nn.Module):
         self._frozen = model.frozen
         for part in self._frozen_parts():
             part.requires_grad_(False)
+        width = backbone.width
+        self.pool: nn.Module | None = None
+        if model.pool != "mean":
+            if self.gives != "map":
+                raise UsageError(
+                    f"recipe: model.pool {model.pool} needs a backbone that gives a map of "
+                    f"features; {model.backbone} gives an embedding: choose mean"
+                )
+            self.pool, width = pooling(model.pool, width, model.rank)
         self.dropout = nn.Dropout(model.dropout)
-        self.head = nn.Linear(backbone.width, classes)
+        self.head = (
+            nn.Linear(width, classes)
+            if model.head == "linear"
+            else CosineHead(width, classes, model.scale)
+        )
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
@@ -70,7 +93,9 @@ class Network(nn.Module):
         # NHWC seen as NCHW is torch's channels-last layout: no copy.
         x = (pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std  # (N, 3, H, W)
         features = self.backbone(x)
-        if self.gives == "map":
+        if self.pool is not None:
+            embedding = self.pool(features)
+        elif self.gives == "map":
             embedding = features.mean((2, 3))  # (N, D)
         elif self.gives == "grid":
             embedding = features.flatten(1)
@@ -78,6 +103,13 @@ class Network(nn.Module):
             embedding, features = features, features[:, :, None, None]
         seen = unit_length(embedding) if self.l2 else embedding
         return Outputs(self.head(self.dropout(seen)), embedding, features)
+
+    def finished(self) -> dict[str, Tensor]:
+        """Return the weights of the network as it is kept: with a linear head, on any training."""
+        state = self.state_dict()
+        if isinstance(self.head, CosineHead):
+            state["head.weight"] = self.head.directions().detach()
+        return state
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Move the normalisation's numbers along; they are no parameters and not saved."""
@@ -94,7 +126,9 @@ def unit_length(embedding: Tensor) -> Tensor:
     return embedding / length.clamp_min(_LEAST_LENGTH)
 
 
-def build_network(model: Model, classes: int, *, pretrained: bool, size: int = 0) -> Network:
+def build_network(
+    model: Model, classes: int, *, pretrained: bool, size: int = 0, finished: bool = False
+) -> Network:
     """Build a backbone by name with a fresh head for ``classes``.
 
     Args:
@@ -102,15 +136,24 @@ def build_network(model: Model, classes: int, *, pretrained: bool, size: int = 0
         classes: number of logits.
         pretrained: start from ImageNet weights.
         size: side of the input in pixels; only the teaching CNN depends on it.
+        finished: for the weights of a run's result: any head is linear there.
 
     Raises:
-        UsageError: the backbone is not known.
+        UsageError: the backbone is not known, or has no such parts as the recipe names.
         MissingExtraError, UnavailableError: its weights are not installed, or cannot be fetched.
     """
     backbone = create_backbone(
         model.backbone, pretrained=pretrained, drop_path=model.drop_path, size=size
     )
+    if finished:
+        model = as_finished(model)
     return Network(backbone, classes, model).to(memory_format=torch.channels_last)
+
+
+def as_finished(model: Model) -> Model:
+    """Return what describes the network of a run's result: its head is linear."""
+    unit = model.l2 or model.head != "linear" or model.refit != "none"
+    return replace(model, head="linear", refit="none", l2=unit)
 
 
 def device_of(name: str) -> torch.device:

@@ -15,9 +15,19 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from edge_fgr_train.chain import Point
-from edge_fgr_train.svg import ACCENT, PLOT, WIDE, WRONG, draw, percent
+from edge_fgr_train.evaluate import wilson
+from edge_fgr_train.reliability import BINS, Reliability
+from edge_fgr_train.svg import ACCENT, MUTED, PLOT, WIDE, WRONG, draw, percent
 
-__all__ = ["epoch_plots", "heat_map", "path_plot", "score_plot", "share_plot", "size_plot"]
+__all__ = [
+    "epoch_plots",
+    "heat_map",
+    "path_plot",
+    "reliability_plot",
+    "score_plot",
+    "share_plot",
+    "size_plot",
+]
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -26,6 +36,9 @@ _UNIT = 10
 """Side of a heat map's cell, in units of its viewBox."""
 
 _SHADES = 20
+
+_SQUARE = (5.4, 4.6)
+"""Inches: a plot above another."""
 
 _MOST_BARS = 200
 """Above so many, bars become one outline."""
@@ -135,6 +148,49 @@ def epoch_plots(epochs: Sequence[Mapping[str, float]]) -> list[str]:
     groups = ({"loss": "loss"}, {"top1": "top-1", "coarse": "coarse top-1"})
     wanted = [{key: name for key, name in group.items() if key in known} for group in groups]
     return [_epoch_plot(epochs, group) for group in wanted if group]
+
+
+def reliability_plot(found: Reliability, which: str) -> str:
+    """Return the share of right answers over their probability, and below it bars of images.
+
+    Shares have 95 % intervals: a bin of few images says little.
+
+    Args:
+        found: the bins.
+        which: probabilities, in words that no other plot of the page has.
+    """
+    said = [each.probability for each in found.bins]
+    right = np.array([each.right / each.images for each in found.bins])
+    ends = np.array([wilson(each.right, each.images) for each in found.bins])
+    edges = np.arange(BINS + 1) / BINS
+    images = np.zeros(BINS)
+    images[[each.place for each in found.bins]] = [each.images for each in found.bins]
+
+    def paint(axes: Axes) -> None:
+        figure = axes.figure
+        grid = figure.add_gridspec(2, 1, height_ratios=(3, 1))
+        axes.set_subplotspec(grid[0])
+        below = figure.add_subplot(grid[1], sharex=axes)
+        axes.plot(
+            [0, 1], [0, 1], color=MUTED, linewidth=1.2, dashes=(5, 3), label="as it should be"
+        )
+        axes.errorbar(
+            said, right, yerr=np.abs(ends.T - right), color=ACCENT, marker="o", markersize=5,
+            linewidth=1.6, elinewidth=1.2, capsize=3, label="as it is",
+        )  # fmt: skip
+        axes.set_xlim(0, 1)
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_ylabel("right answers")
+        axes.yaxis.set_major_formatter(FuncFormatter(percent))
+        axes.tick_params(labelbottom=False)
+        axes.legend(loc="best")
+        below.bar(edges[:-1], images, width=0.9 / BINS, align="edge", color=ACCENT)
+        below.set_xlabel("probability of the answer")
+        below.set_ylabel("images")
+        below.xaxis.set_major_formatter(FuncFormatter(percent))
+        below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+
+    return draw(f"Curve: right answers over their probability, {which}", _SQUARE, paint)
 
 
 def heat_map(counts: Ints, *, thin: Sequence[int], thick: Sequence[int], label: str) -> str:

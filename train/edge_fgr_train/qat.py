@@ -23,11 +23,13 @@ from edge_fgr.progress import say
 from edge_fgr_train.batches import batches
 from edge_fgr_train.checkpoint import Run, epochs_of, load_network
 from edge_fgr_train.dataset import Sample, labels_of
-from edge_fgr_train.loop import Task, train
-from edge_fgr_train.network import Network
+from edge_fgr_train.loop import train
+from edge_fgr_train.network import Network, as_finished
 from edge_fgr_train.parts import Split, split_again
-from edge_fgr_train.recipe import Augment, Optimise, Recipe, change_recipe
+from edge_fgr_train.recipe import Augment, Optimise, Parts, Recipe, Teacher, change_recipe
 from edge_fgr_train.rounded import RoundedNetwork
+from edge_fgr_train.shuffling import Lesson
+from edge_fgr_train.task import Task
 
 __all__ = ["fine_tune"]
 
@@ -83,7 +85,7 @@ class _Task(Task):
         fit: Sequence[Sample],
         device: torch.device,
     ) -> None:
-        super().__init__(recipe, teacher.head.out_features, device)
+        super().__init__(recipe, labels_of(fit), device)
         self.source = str(source.resolve())
         self._teacher = teacher.to(device).requires_grad_(False).eval()
         self._rounded = RoundedNetwork(self._teacher, recipe.geometry.size)
@@ -100,9 +102,9 @@ class _Task(Task):
         found = batches(self._paths, self.recipe.geometry, _RANGE_BATCH)
         self._rounded.observe(network, (torch.from_numpy(x).to(self.device) for x in found))
 
-    def loss(self, network: Network, pixels: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, network: Network, lesson: Lesson, pixels: Tensor, targets: Tensor) -> Tensor:
         """Return how far the rounded network is from the teacher, for each image."""
-        del targets
+        del lesson, targets
         with torch.no_grad():
             wanted = self._teacher(pixels)
         found = self._rounded(network, pixels)
@@ -131,6 +133,11 @@ def _finished(source: Path, folder: Path) -> Run:
             f"{source}: a chain (--head), whose backbone is not trained; fine-tune a run made "
             "without --head, or deploy the fp32 file"
         )
+    if made.recipe.model.pool != "mean":
+        raise UsageError(
+            f"{source}: {made.recipe.model.pool} pooling stays float, which --qat does not "
+            "compute; export the run as it is"
+        )
     rules, done = made.recipe.optimise, epochs_of(source)
     if done is not None and done < rules.epochs * rules.members:
         raise UsageError(f"{source}: its training was interrupted; resume it first")
@@ -152,8 +159,10 @@ def _recipe_of(made: Run, changes: Sequence[str]) -> Recipe:
             )
     recipe = replace(
         old,
-        model=replace(old.model, dropout=0.0, drop_path=0.0, frozen=0),
+        model=replace(as_finished(old.model), dropout=0.0, drop_path=0.0, frozen=0),
         augment=Augment(size=old.geometry.size, crop_min=0.6, flip=old.augment.flip, jitter=0.1),
+        parts=Parts(),
+        teacher=Teacher(),
         optimise=Optimise(
             epochs=2,
             batch=8,

@@ -13,19 +13,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from edge_fgr.contract import Geometry, Label
+from edge_fgr.contract import Label
 from edge_fgr.decision import probabilities, roll_up
-from edge_fgr.errors import EdgeFgrError
 from edge_fgr.files import atomic_write
-from edge_fgr.image import load
 from edge_fgr_train import plots
 from edge_fgr_train.chain import Point
 from edge_fgr_train.dataset import Sample, targets_of
+from edge_fgr_train.environment import environment
 from edge_fgr_train.evaluate import coarse_hits, wilson
-from edge_fgr_train.pages import clean, data_uri, render
+from edge_fgr_train.network import Network
+from edge_fgr_train.pages import clean, render
 from edge_fgr_train.parts import FITTED, Split
 from edge_fgr_train.recipe import Recipe
+from edge_fgr_train.recipe_lines import recipe_lines
+from edge_fgr_train.reliability import crossed, reliability
+from edge_fgr_train.report_pairs import add_maps, frequent_pairs, scale
 from edge_fgr_train.selection import parse_selection
 
 __all__ = ["Report", "write_report"]
@@ -36,12 +40,10 @@ Ints = npt.NDArray[np.intp]
 _DEPTH = 2
 """Path elements of a coarse class."""
 
-_PAIRS, _TOP = 12, 20
-_TRIED = 5
-"""Images of a pair that are tried, until one can be read."""
+_TOP = 20
 
-_THUMBNAIL = 192
-"""Side in pixels."""
+_LEAST_CROSSED = 40
+"""Judged images from which on halves of them can fit a temperature."""
 
 _MOST_LABELS = 48
 """With more classes, the rows of a matrix are too low for labels."""
@@ -64,6 +66,9 @@ class Report:
         path: what cross-validation measured; empty for networks.
         c: the strength that was chosen.
         epochs: rows of a network's ``log.jsonl``; empty for chains.
+        network: what gave the logits, for maps of its evidence; None: no maps.
+        device: what it computed on; None: not told.
+        commit: of the code; may be empty.
     """
 
     recipe: Recipe
@@ -79,12 +84,15 @@ class Report:
     path: Sequence[Point] = ()
     c: float | None = None
     epochs: Sequence[Mapping[str, float]] = ()
+    network: Network | None = None
+    device: torch.device | None = None
+    commit: str = ""
 
 
 def write_report(folder: Path, report: Report) -> Path:
     """Write ``report.html`` into the run's folder and return its path.
 
-    Equal reports of equal images give equal bytes.
+    Equal reports of equal images give equal bytes on one machine, which the page describes.
 
     Raises:
         OutputError: it cannot be written.
@@ -94,6 +102,11 @@ def write_report(folder: Path, report: Report) -> Path:
     to_fit = np.bincount(targets_of(report.split.fit, report.labels), minlength=classes)
     counts = _confusion(truth, report.logits.argmax(1), classes)
     by_size = np.argsort(to_fit, kind="stable")
+    pairs = frequent_pairs(
+        report.judged, report.split.fit, report.labels, truth, report.logits, report.temperature,
+        report.recipe.geometry,
+    )  # fmt: skip
+    mapped = report.network is not None and add_maps(pairs, report.network)
     page = {
         "report": report,
         "recipe": report.recipe,
@@ -109,8 +122,12 @@ def write_report(folder: Path, report: Report) -> Path:
         "path_plot": plots.path_plot(report.path, report.c) if report.path else "",
         "epoch_plots": plots.epoch_plots(report.epochs),
         "matrices": _matrices(report, truth, counts),
-        "pairs": _pairs(report, truth, counts),
+        "calibration": _calibration(report, truth),
+        "pairs": pairs,
+        "scale": scale() if mapped else "",
         "classes": _classes(counts),
+        "environment": environment(report.device),
+        "lines": recipe_lines(report.recipe),
     }
     path = folder / "report.html"
     atomic_write(path, render("edge_fgr_train", "report.html", page))
@@ -199,43 +216,25 @@ def _matrix(counts: Ints, labels: Sequence[Label], what: str) -> dict[str, Any]:
     }
 
 
-def _pairs(report: Report, truth: Ints, counts: Ints) -> list[dict[str, Any]]:
-    """Return the most frequent mistakes, each with a picture of it and of what it was taken for."""
-    shares = probabilities(report.logits, report.temperature)
-    answer, of_class = report.logits.argmax(1), counts.sum(1)
-    found = [
-        (-int(counts[t, p]), int(of_class[t]), t, p)
-        for t, p in np.argwhere(counts).tolist()
-        if t != p
-    ]
-    pairs = []
-    for count, of, t, p in sorted(found)[:_PAIRS]:  # of equal counts, the larger share first
-        rows = np.flatnonzero((truth == t) & (answer == p))
-        surest = rows[np.argsort(-shares[rows, p], kind="stable")]
-        known = [sample for sample in report.split.fit if sample.label == report.labels[p]]
-        middle = len(known) // 2
-        pair = {
-            "true": report.labels[t],
-            "answer": report.labels[p],
-            "count": -count,
-            "of": of,
-            "sure": float(shares[rows, p].mean()),
-            "mistake": _picture([report.judged[i] for i in surest], report.recipe.geometry),
-            "typical": _picture([*known[middle:], *known[:middle]], report.recipe.geometry),
-        }
-        pairs.append(pair)
-    return pairs
+def _calibration(report: Report, truth: Ints) -> dict[str, Any]:
+    """Return the reliability of the probabilities, and of a network's when they are calibrated.
 
-
-def _picture(samples: Sequence[Sample], geometry: Geometry) -> dict[str, str] | None:
-    """Return the first image that can be read, as the network sees it; None if there is none."""
-    for sample in samples[:_TRIED]:
-        try:
-            pixels = load(sample.path, geometry)
-        except EdgeFgrError:
-            continue
-        return {"data": data_uri(pixels, _THUMBNAIL), "name": sample.name}
-    return None
+    A network has no temperature before it is exported, and chains have theirs. To show what one
+    will bring, each half of the judged images lends its temperature to the other.
+    """
+    plain = reliability(probabilities(report.logits, report.temperature), truth)
+    found = {
+        "plain": plain,
+        "plain_plot": plots.reliability_plot(plain, f"temperature {report.temperature:.3g}"),
+        "fitted": None,
+    }
+    no_network = report.recipe.chain is not None
+    if no_network or report.judged_by == FITTED or len(truth) < _LEAST_CROSSED:
+        return found
+    values, temperatures = crossed(report.logits, truth.tolist())
+    fitted = reliability(values, truth)
+    plot = plots.reliability_plot(fitted, "temperature of the other half")
+    return found | {"fitted": fitted, "temperatures": temperatures, "fitted_plot": plot}
 
 
 def _classes(counts: Ints) -> list[dict[str, Any]]:

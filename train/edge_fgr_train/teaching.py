@@ -20,9 +20,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["TeachingCNN"]
+__all__ = ["CHANNELS", "TeachingCNN"]
 
-_CHANNELS = (16, 32)
+CHANNELS = (16, 32)
+"""Of its two convolutions."""
 
 
 class TeachingCNN(nn.Sequential):
@@ -30,7 +31,7 @@ class TeachingCNN(nn.Sequential):
 
     def __init__(self) -> None:
         layers: list[nn.Module] = []
-        for before, after in zip((3, *_CHANNELS), _CHANNELS, strict=False):
+        for before, after in zip((3, *CHANNELS), CHANNELS, strict=False):
             layers += [
                 nn.Conv2d(before, after, kernel_size=5, padding=2),
                 nn.BatchNorm2d(after),
@@ -47,4 +48,4 @@ class TeachingCNN(nn.Sequential):
     @staticmethod
     def width(size: int) -> int:
         """Length of the flattened grid for square pictures of ``size`` pixels."""
-        return _CHANNELS[-1] * (size // 4) ** 2
+        return CHANNELS[-1] * (size // 4) ** 2

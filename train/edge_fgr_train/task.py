@@ -1,0 +1,73 @@
+"""What a network learns: from labels, from teachers, from shuffled parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edge_fgr.contract import Label
+from edge_fgr_train.heads import with_margin
+from edge_fgr_train.network import Network, build_network
+from edge_fgr_train.recipe import Recipe
+from edge_fgr_train.shuffling import Lesson, lesson_of
+from edge_fgr_train.teachers import Teachers
+
+__all__ = ["Task"]
+
+
+class Task:
+    """What kinds of training do each in their own way: this one fits a new network to labels.
+
+    Attributes:
+        source: the run that it starts from, if it does.
+        exact: whether the network must be computed in fp32.
+    """
+
+    source, exact = "", False
+
+    def __init__(self, recipe: Recipe, labels: Sequence[Label], device: torch.device) -> None:
+        self.recipe, self.classes, self.device = recipe, len(labels), device
+        self._teachers = Teachers(recipe.teacher, labels, device)
+
+    def network(self) -> Network:
+        """Return the network to start from; equal at every call with equal random state."""
+        recipe = self.recipe
+        network = build_network(
+            recipe.model,
+            self.classes,
+            pretrained=recipe.model.pretrained,
+            size=recipe.geometry.size,
+        )
+        return network.to(self.device)
+
+    def lesson(self, network: Network) -> Lesson:
+        """Return what is learnt beside the labels, and its layers."""
+        return lesson_of(self.recipe.parts, network).to(self.device)
+
+    def begin(self, network: Network) -> None:
+        """Prepare for an epoch, which starts with ``network``."""
+
+    def loss(self, network: Network, lesson: Lesson, pixels: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of a batch: pixels ``(N, H, W, 3)``, targets ``(N,)`` or ``(N, C)``."""
+        taught = self._teachers.shares(pixels) if self._teachers else None
+
+        def judge(logits: Tensor) -> Tensor:
+            loss = self._by_labels(logits.float(), targets)
+            return self._teachers.loss(logits.float(), taught, loss) if taught is not None else loss
+
+        found: Tensor = lesson(network, pixels, judge)
+        return found
+
+    def result(self, network: Network) -> Network:
+        """Return what is kept of the averaged ``network``."""
+        return network
+
+    def _by_labels(self, logits: Tensor, targets: Tensor) -> Tensor:
+        model = self.recipe.model
+        if model.head == "arcface":
+            logits = with_margin(logits, targets, model.scale, model.margin)
+        smoothing = self.recipe.optimise.label_smoothing
+        return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
