@@ -22,6 +22,7 @@ from edge_fgr.progress import say
 from edge_fgr_export.budget import quantise_within, table
 from edge_fgr_export.confidence import fit_confidence
 from edge_fgr_export.familiar_fit import MIN_CLASSES
+from edge_fgr_export.float_pooling import float_pooling
 from edge_fgr_export.graph import from_network
 from edge_fgr_export.half import to_half
 from edge_fgr_export.images import RANGE_IMAGES, Images, images_of
@@ -148,6 +149,9 @@ def _network(
     target, targets = target_of(options.target), images.targets(contract)
     say("fp32: exporting")
     fp32 = from_network(network, contract.geometry.size)
+    pooling = float_pooling(fp32.graph)
+    if pooling and target.kind == "litert":  # not after minutes of work
+        raise ModelError(f"LiteRT has no form of {pooling.kind} pooling here; use the .onnx file")
     reference = torch_logits_of(network, images.paths, contract.geometry)
     twin = output if target.kind == "fp32" else fp32_path(output)
     with atomic_path(twin) as beside:
@@ -178,6 +182,11 @@ def _network(
         facts = {"steps": table(done.trials), "sensitivity": dict(done.sensitivity)}
     if target.name == "portable":
         check_same_bits(graph)
+        if pooling:
+            say(
+                f"  {pooling.kind} pooling is float: the same bits are promised up to the "
+                "features, not for logits"
+            )
     contract = replace(contract, target=target.name)
     _write(output, graph, contract, images, outsiders, logits, head, metrics, target, options)
     size = output.stat().st_size / 1e6

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from edge_fgr_export.float_pooling import float_pooling
 from edge_fgr_export.groups import body_of, find, join
 from edge_fgr_export.nodes import attribute, constants, with_constants
 from edge_fgr_export.ranges import Statistics
@@ -41,6 +42,8 @@ def chains_of(model: onnx.ModelProto) -> dict[str, str]:
         for name in (*node.input[: 2 if node.op_type == "Add" else 1], node.output[0]):
             root.setdefault(name, name)
     barred = {nodes[0].input[0], *outputs} if nodes else set()
+    if pooling := float_pooling(model.graph):
+        barred.update(name for node in pooling.nodes for name in node.input)
     for node in nodes:
         if node.op_type == "Add":
             join(root, [*node.input, node.output[0]])

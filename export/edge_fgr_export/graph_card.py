@@ -19,6 +19,7 @@ import onnxruntime as ort
 from edge_fgr.card import card
 from edge_fgr.model import open_model
 from edge_fgr.records import to_line
+from edge_fgr_export.float_pooling import float_pooling
 from edge_fgr_export.nodes import constants
 from edge_fgr_export.reading import ROUNDING, SHAPES, Reading
 from edge_fgr_export.same_bits import faults_of
@@ -62,17 +63,18 @@ def graph_card(path: Path) -> dict[str, Any]:
     """Return the facts of a graph as JSON-ready values."""
     model = onnx.load(path)
     graph = Reading(model)
-    entry, wide = graph.entry(), wide_parts(graph)
+    entry, wide, pooling = graph.entry(), wide_parts(graph), float_pooling(model.graph)
     nodes = []
     for node in graph.nodes:
         if node.op_type in ROUNDING or node.op_type in SHAPES:
             continue
         integer = graph.is_integer(node)
-        reason = (
-            "kept wide by the accuracy budget"
-            if node.output[0] in wide
-            else _reason(graph, node, integer=integer, in_entry=node in entry)
-        )
+        if node.output[0] in wide:
+            reason = "kept wide by the accuracy budget"
+        elif graph.rounds and pooling and node.output[0] in pooling.made:
+            reason = f"{pooling.kind} pooling has no integer form"
+        else:
+            reason = _reason(graph, node, integer=integer, in_entry=node in entry)
         nodes.append(
             {
                 "name": graph.name(node),

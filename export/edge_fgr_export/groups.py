@@ -18,6 +18,7 @@ import onnx
 
 from edge_fgr.errors import ModelError
 from edge_fgr_export.entry import entry_of
+from edge_fgr_export.float_pooling import float_pooling
 from edge_fgr_export.heads import head_of
 from edge_fgr_export.moments import Kernel
 from edge_fgr_export.nodes import attribute, constants, reads
@@ -44,12 +45,15 @@ _VIEWS = {"Flatten", "Unsqueeze"}
 
 
 def body_of(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Return the nodes between the normalised pixels and the head.
+    """Return the nodes between the normalised pixels and the head, but for a float pooling.
 
     Raises:
         ModelError: an operator that has no integer form here.
     """
-    apart = {n.output[0] for n in (*entry_of(model).nodes, *head_of(model.graph).nodes)}
+    pooling = float_pooling(model.graph)
+    float_nodes = pooling.nodes if pooling else ()
+    known = (*entry_of(model).nodes, *float_nodes, *head_of(model.graph).nodes)
+    apart = {node.output[0] for node in known}
     nodes = [node for node in model.graph.node if node.output[0] not in apart]
     strange = {node.op_type for node in nodes} - _KNOWN
     if any(n.op_type == "Unsqueeze" and n.output[0] == "features" for n in nodes):
@@ -89,6 +93,8 @@ def groups_of(model: onnx.ModelProto, *, tied: bool = True) -> dict[str, str]:
     """
     nodes, vanish = body_of(model), absorbed(model)
     names = [node.output[0] for node in nodes if node.op_type not in _VIEWS]
+    if float_pooling(model.graph):
+        names.append("embedding")
     root = {name: name for name in names if name not in vanish}
     unsigned = _unsigned(nodes, constants(model))
     for members in _met(nodes, vanish, tied=tied):

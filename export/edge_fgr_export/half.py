@@ -7,6 +7,7 @@ import warnings
 import onnx
 
 from edge_fgr.errors import ModelError
+from edge_fgr_export.float_pooling import float_pooling
 
 __all__ = ["to_half"]
 
@@ -20,13 +21,17 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
+    pooling = float_pooling(model.graph)  # stays float32: cubes do not fit 16 bits
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numbers too small for 16 bits become the smallest
         # Pixels are normalised in fp32: a DequantizeLinear to float16 needs opset 19.
         half: onnx.ModelProto = convert_float_to_float16(
-            copy, keep_io_types=True, op_block_list=["DequantizeLinear"]
+            copy,
+            keep_io_types=True,
+            op_block_list=["DequantizeLinear"],
+            node_block_list=[node.name for node in pooling.nodes] if pooling else None,
         )
     # The converter adds what it casts to the end of the graph.
     OnnxModel(half).topological_sort(is_deterministic=True)

@@ -9,6 +9,8 @@ What makes the bits of ``portable`` equal everywhere (docs/same-bits.md):
 - the logits stay float: they come straight out of the last integer product, and float operations
   after it go value by value (``heads``).
 
+A pooling other than the mean stays float (``float_pooling``), and ends the promise.
+
 Rounded weights shift the mean of what they compute; the bias takes the expected shift back (bias
 correction: Nagel et al. 2019, "Data-Free Quantization", section 4.2, with measured means).
 """
@@ -24,6 +26,7 @@ import onnx
 
 from edge_fgr.errors import ModelError
 from edge_fgr_export.entry import entry_of, write_int8_entry
+from edge_fgr_export.float_pooling import float_pooling
 from edge_fgr_export.groups import (
     absorbed,
     body_of,
@@ -118,6 +121,7 @@ class _Writer:
         )
         for node in body_of(self._model):
             getattr(self, f"_{node.op_type.lower()}")(node)
+        self._pooling()
         self._head()
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
@@ -208,6 +212,21 @@ class _Writer:
         top = float(self._out.value(f"{self._groups[node.output[0]]}_scale")) * 255
         if len(bounds) > 1 and top > bounds[1] * 1.0001:
             raise ModelError(f"a Clip to {bounds} does not fit the range 0 to {top}")
+
+    def _pooling(self) -> None:
+        """A pooling that stays float: it reads codes, and the embedding is rounded."""
+        pooling = float_pooling(self._model.graph)
+        for node in pooling.nodes if pooling else ():
+            inputs = []
+            for place, name in enumerate(node.input):
+                if name in self._values:
+                    self._out.constant(name, self._values[name])
+                coded = name in self._groups
+                inputs.append(self._read(name, node, place) if coded else name)
+            if node.output[0] in self._groups:
+                self._compute(node, inputs)
+            else:
+                self._out.nodes.append(copied(node, inputs, node.output[0]))
 
     def _head(self) -> None:
         head, settings = head_of(self._model.graph), self._settings

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from edge_fgr.errors import ModelError
+from edge_fgr_export.float_pooling import float_pooling
 from edge_fgr_export.heads import head_of
 from edge_fgr_export.nodes import attribute
 from edge_fgr_export.reading import PRODUCTS, ROUNDING, SHAPES, Codes, Reading
@@ -32,18 +33,30 @@ _BY_VALUE = {"Relu", "Clip"}
 
 
 def check_same_bits(model: onnx.ModelProto) -> None:
-    """Refuse a graph that does not promise the same bits.
+    """Refuse a graph that does not promise the same bits; up to the features, for a float pooling.
 
     Raises:
         ModelError: with the first fault, and how many more there are.
     """
-    if faults := faults_of(model):
+    if faults := _faults_of(model):
         more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
         raise ModelError(f"the graph cannot promise the same bits everywhere: {faults[0]}{more}")
 
 
 def faults_of(model: onnx.ModelProto) -> list[str]:
     """Return what stands against the same bits on every processor; nothing: they are promised."""
+    pooling = float_pooling(model.graph)
+    faults = _faults_of(model)
+    if pooling is None or not Reading(model).rounds:
+        return faults
+    return [
+        f"embedding: {pooling.kind} pooling is float: its sums depend on the processor",
+        *faults,
+    ]
+
+
+def _faults_of(model: onnx.ModelProto) -> list[str]:
+    """Return the faults but for that of a float pooling."""
     graph = Reading(model)
     if not graph.rounds:
         return ["an fp32 graph: sums of floats depend on the processor"]
@@ -57,6 +70,8 @@ class _Judge:
         self._model, self._graph = model, graph
         self._entry = graph.entry()
         self._wide = wide_parts(graph)
+        pooling = float_pooling(model.graph)
+        self._pooling = pooling.made if pooling else frozenset[str]()
 
     def faults(self) -> Iterator[str]:
         if self._model.functions:
@@ -75,6 +90,8 @@ class _Judge:
         elif node.output[0] in self._wide:
             if node.op_type == "Conv" and (fault := wide_fault(self._graph, node)):
                 yield fault
+        elif node.output[0] in self._pooling:
+            return  # named as a whole
         elif node in self._entry:
             yield from self._by_value_entry(node)
         elif node.op_type in PRODUCTS:
