@@ -19,12 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from sklearn.model_selection import StratifiedGroupKFold
 
 from edge_fgr.contract import Geometry
 from edge_fgr.model import open_model
 from edge_fgr_bench.check_scale import check_scale
+from edge_fgr_bench.grouped import folds_of, macro_interval, macro_recall
 from edge_fgr_bench.mic_speed import mic_speed
 from edge_fgr_bench.told import parser_of
 from edge_fgr_export.command import fp32_path
@@ -40,9 +39,7 @@ from edge_fgr_train.features import embed
 from edge_fgr_train.linear import LinearHead
 from edge_fgr_train.recipe import Chain
 
-__all__ = ["agreements", "features_twice", "folds", "macro_recall", "whole_chain"]
-
-Ints = npt.NDArray[np.intp]
+__all__ = ["agreements", "features_twice", "folds", "whole_chain"]
 
 
 def whole_chain(data: str) -> dict[str, float]:
@@ -104,13 +101,12 @@ def folds(
     groups = np.array(groups_of(dataset.samples))
     rows = embed(open_embedder("efficientnet_lite0", geometry=geometry), dataset.samples)
     answers = np.full(len(truth), -1)
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
-    for inside, outside in splitter.split(rows, truth, groups):
+    for inside, outside in folds_of(truth, groups, count):
         fitted = fit_chain(rows[inside], truth[inside].tolist(), groups[inside].tolist(), rules)
         answers[outside] = decisions(fitted.pipeline, rows[outside]).argmax(1)
     hits = int((answers == truth).sum())
     low, high = wilson(hits, len(truth))
-    least, most = _bootstrap(truth, answers, groups)
+    least, most = macro_interval(truth, answers, groups)
     return {
         "images": float(len(truth)),
         "groups": float(len(set(groups.tolist()))),
@@ -121,27 +117,6 @@ def folds(
         "macro_recall_low": least,
         "macro_recall_high": most,
     }
-
-
-def macro_recall(truth: Ints, answers: Ints) -> float:
-    """Mean over the classes of the share of their images that got the right answer."""
-    return float(np.mean([(answers[truth == c] == c).mean() for c in np.unique(truth)]))
-
-
-def _bootstrap(truth: Ints, answers: Ints, groups: Ints, draws: int = 2000) -> tuple[float, float]:
-    """Percentile interval of the macro recall over draws of groups with replacement."""
-    _, number = np.unique(groups, return_inverse=True)
-    generator = np.random.default_rng(0)
-    classes = int(truth.max()) + 1
-    right = np.zeros((number.max() + 1, classes))
-    of_class = np.zeros_like(right)
-    np.add.at(right, (number, truth), answers == truth)
-    np.add.at(of_class, (number, truth), 1)
-    weights = generator.multinomial(len(right), np.full(len(right), 1 / len(right)), size=draws)
-    seen = weights @ of_class
-    recall = np.where(seen > 0, weights @ right / np.maximum(seen, 1), np.nan)
-    low, high = np.quantile(np.nanmean(recall, axis=1), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _seconds(cache: str, *arguments: str) -> float:
