@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_fgr.contract import build
+from edge_fgr.contract import Label, build
 from edge_fgr.errors import ContractError, InputMissingError, ModelError, UsageError
 from edge_fgr_bench.grouped import folds_of
 from edge_fgr_train.catalog import open_dataset, write_index
@@ -45,6 +46,7 @@ class DataSet:
         classes: file beside the plan that lists the classes to use, one a line; empty: all.
         halves: ``train`` and ``val`` are taken together and halved, near-duplicates in one half,
             instead of fitting the one and judging the other.
+        every: of the images to fit, every so many-th of each class.
         set: changes of the recipe for these images.
     """
 
@@ -52,6 +54,7 @@ class DataSet:
     folder: str
     classes: str = ""
     halves: bool = False
+    every: int = 1
     set: tuple[str, ...] = ()
 
 
@@ -81,6 +84,8 @@ class Plan:
     variant: tuple[Variant, ...]
 
     def __post_init__(self) -> None:
+        if any(one.every < 1 for one in self.data):
+            raise ContractError("plan: every must be at least 1")
         for kind in (self.data, self.variant):
             names = [one.name for one in kind]
             for name in names:
@@ -221,6 +226,7 @@ def images_for(data: DataSet, shared: Path, lists: Path, out: Path) -> Path:
                 raise UsageError(f"{shared / data.folder}/{split}: lacks the class {min(lost)}")
     if data.halves:
         samples = _halved(samples)
+    samples = _thinned(samples, data.every)
     path = out / f"{data.name}.csv"
     beside = out / f".{data.name}.csv"  # in the same folder: paths in it are relative to that
     write_index(beside, samples)
@@ -238,3 +244,17 @@ def _halved(samples: Sequence[Sample]) -> list[Sample]:
     inside, outside = folds_of(truth, groups_of(samples), 2)[0]
     fitted = [replace(samples[i], split="train") for i in inside]
     return fitted + [replace(samples[i], split="val") for i in outside]
+
+
+def _thinned(samples: Sequence[Sample], every: int) -> list[Sample]:
+    """Keep every so many-th image to fit of each class, the first one always; judge all."""
+    met: Counter[Label] = Counter()
+    kept = []
+    for sample in samples:
+        if sample.split != "train":
+            kept.append(sample)
+            continue
+        if met[sample.label] % every == 0:
+            kept.append(sample)
+        met[sample.label] += 1
+    return kept

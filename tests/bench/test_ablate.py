@@ -150,6 +150,16 @@ def test_images_are_those_of_the_plan_and_duplicates_stay_in_one_half(place, tmp
     assert all(len(splits) == 1 for splits in halves.values()) and len(halves) <= 32
 
     assert images_for(two, place, place, tmp_path) == tmp_path / "two.csv"  # the same again
+    (tmp_path / "thin").mkdir()
+    thinned = read_index(images_for(replace(two, every=2), place, place, tmp_path / "thin"))
+    assert [s for s in thinned if s.split == "val"] == [
+        replace(s, name=s.name) for s in read_index(tmp_path / "two.csv") if s.split == "val"
+    ]
+    kept = [s.path for s in thinned if s.split == "train"]
+    everything = [s for s in read_index(tmp_path / "two.csv") if s.split == "train"]
+    for label in {s.label for s in everything}:
+        own = [s.path for s in everything if s.label == label]
+        assert [path for path in kept if path in own] == own[::2]
     with pytest.raises(UsageError, match="results of other images of two"):
         images_for(replace(two, classes=""), place, place, tmp_path)
     assert not list(tmp_path.glob(".*"))
