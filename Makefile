@@ -5,7 +5,7 @@ LIGHT  := .venv-light
 BIN    := $(VENV)/bin
 PEERS  := .venv-peers
 
-.PHONY: help demo test check format bench bench-docs bench-peers test-isa golden clean
+.PHONY: help demo test check format bench bench-docs bench-peers ablations test-isa golden clean
 
 help:
 	@echo 'make demo      classify the example photos with the light install'
@@ -14,6 +14,7 @@ help:
 	@echo 'make bench     measure the figures of docs/figures.md (DATA=... for accuracy)'
 	@echo 'make bench-peers  the same model in other runtimes, side by side (PEERS_ONLY=bare,openvino)'
 	@echo 'make bench-docs  write docs/benchmarks.md from RUNS="a.json b.json" of edge-fgr bench --json'
+	@echo 'make ablations   write docs/ablations.md from the runs of edge_fgr_bench.ablate in ABLATIONS'
 	@echo 'make test-isa  the same bits on AVX2 and ARM64, under emulation'
 	@echo 'make golden    make the golden files of the tests again'
 
@@ -62,6 +63,11 @@ bench-peers: $(VENV)/.done $(patsubst %,$(PEERS)/%/.done,$(subst $(comma), ,$(PE
 
 bench-docs: $(VENV)/.done
 	$(BIN)/edge-fgr bench-report $(RUNS) --title 'grocery81 and flowers17' --markdown docs/benchmarks.md
+
+# SHARED holds the folders that the plan names; what is finished there is not run again.
+ablations: $(VENV)/.done
+	$(BIN)/python -m edge_fgr_bench.ablate $(SHARED) $(ABLATIONS) --seeds 0,1,2 --table > docs/ablations.new
+	mv docs/ablations.new docs/ablations.md
 
 test-isa: $(VENV)/.done
 	$(BIN)/python tests/isa/same_bits.py

@@ -70,8 +70,25 @@ def to_markdown(
     Raises:
         ModelError: a result is damaged.
     """
-    parts = [part for one in data for part in _section(plan, out, one, variants, seeds)]
+    parts = _head(plan)
+    parts += [part for one in data for part in _section(plan, out, one, variants, seeds)]
     return "\n".join(parts).strip() + "\n"
+
+
+def _head(plan: Plan) -> list[str]:
+    return [
+        "# What each ingredient of a recipe brings",
+        "",
+        "Written by `python -m edge_fgr_bench.ablate SHARED OUT --table`. Each variant changes "
+        f"one thing of `base`, which is the recipe `{plan.base.recipe}` with "
+        f"{', '.join(map(_code, plan.base.set))}. It is a screening: short trainings at a small "
+        "size. A difference of few images, or of less than standard deviations, may be chance.",
+        "",
+    ]
+
+
+def _code(change: str) -> str:
+    return f"`{change}`"
 
 
 def _section(

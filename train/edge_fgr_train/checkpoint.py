@@ -85,7 +85,7 @@ class Run:
         if contract is None or not (folder / "contract.json").exists():
             return
         known = Contract.from_json((folder / "contract.json").read_text(encoding="utf-8"))
-        if _data_of(known) != _data_of(contract):
+        if known.provenance.data != contract.provenance.data:
             raise UsageError(f"{folder}: its images have changed since; use a new folder")
 
     @classmethod
@@ -235,10 +235,6 @@ def load_state(
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
     return rows
-
-
-def _data_of(contract: Contract) -> str:
-    return contract.provenance.data if contract.provenance else ""
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -149,6 +149,7 @@ def _of_chain(result: Result, recipe: Recipe, split: Split) -> Report:
         chance=chance,
         path=result.fitted.path,
         c=result.fitted.c,
+        commit=result.contract.provenance.commit,
     )
 
 
