@@ -61,13 +61,9 @@ def _of_input(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int]
 ) -> Tensor:
     """Return the gradient of ``x``: a convolution of the spread-out gradient, filters turned."""
-    groups, side = weight.shape[0], weight.shape[-1]
     if stride == 1:
-        wanted = [True, False, False]
-        found: Tensor = _BACKWARD(
-            gradient, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], groups, wanted
-        )[0]
-        return found
+        return _by_onednn(gradient, x, weight, stride, padding, 0)
+    side = weight.shape[-1]
     count, channels, height, width = x.shape
     shape = (count, channels, height + side - 1, width + side - 1)
     spread = torch.zeros(shape, dtype=x.dtype).to(memory_format=torch.channels_last)
@@ -79,23 +75,37 @@ def _of_input(
         down : down + (rows - 1) * stride + 1 : stride,
         right : right + (columns - 1) * stride + 1 : stride,
     ] = gradient
-    return functional.conv2d(spread, weight.flip(2, 3), groups=groups)
+    return functional.conv2d(spread, weight.flip(2, 3), groups=len(weight))
 
 
 def _of_weight(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int]
 ) -> Tensor:
     """Return the gradient of ``weight``, from strips of its columns that are narrow enough."""
-    groups, side = weight.shape[0], weight.shape[-1]
+    side = weight.shape[-1]
+    if side == _WIDTH:
+        return _by_onednn(gradient, x, weight, stride, padding, 1)
     down, right = padding
     padded = functional.pad(x, (right, right, down, down)) if down or right else x
     columns = (gradient.shape[-1] - 1) * stride + _WIDTH
-    strip = weight[..., :_WIDTH].contiguous()
-    found = torch.empty_like(weight)
-    for first in [min(i, side - _WIDTH) for i in range(0, max(1, side - 1), _WIDTH - 1)]:
+    strip, found = weight[..., :_WIDTH].contiguous(), torch.empty_like(weight)
+    for first in [min(i, side - _WIDTH) for i in range(0, side - 1, _WIDTH - 1)]:
         part = padded[..., first : first + columns].contiguous(memory_format=torch.channels_last)
-        found[..., first : first + _WIDTH] = _BACKWARD(
-            gradient, part, strip, None, [stride, stride], [0, 0], [1, 1], False, [0, 0], groups,
-            [False, True, False],
-        )[1]  # fmt: skip
+        found[..., first : first + _WIDTH] = _by_onednn(gradient, part, strip, stride, (0, 0), 1)
+    return found
+
+
+def _by_onednn(
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: int,
+    padding: Sequence[int],
+    place: int,
+) -> Tensor:
+    """Return the gradient of the input (``place`` 0) or of the weight (1), as PyTorch does."""
+    wanted = [place == 0, place == 1, False]
+    found: Tensor = _BACKWARD(
+        gradient, x, weight, None, [stride] * 2, padding, [1, 1], False, [0, 0], len(weight), wanted
+    )[place]
     return found
