@@ -240,7 +240,7 @@ def run_of(folder: Path, kind: Kind, network: Network) -> None:
     recipe = Recipe(name="angles", model=kind, geometry=Geometry(size=32))
     Run(recipe, "", (), (), (), ()).write(folder)
     contract = Contract("angles", 1, labels_of(network), recipe.geometry)
-    save_network(folder, network, contract)
+    save_network(folder, network.finished(), contract)
 
 
 @pytest.mark.parametrize("head", ["cosine", "arcface"])
