@@ -25,7 +25,7 @@ from edge_fgr_train.batches import batches
 from edge_fgr_train.network import Network
 from edge_fgr_train.recipe import Model as Recipe
 
-__all__ = ["HALF", "IMAGENET", "Exported", "Mixed", "export", "fitted", "grid", "resnet"]
+__all__ = ["HALF", "IMAGENET", "Exported", "Mixed", "export", "fitted", "grid", "resnet", "settled"]
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 HALF = ((127.5,) * 3,) * 2
@@ -85,6 +85,17 @@ class Exported:
         return open_model(self.paths[which], device="cpu", threads=threads)
 
 
+def settled(network: Network, pixels: torch.Tensor) -> torch.Tensor:
+    """Give BatchNorms the statistics of ``pixels``; return their embeddings."""
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = None  # a plain average
+    with torch.inference_mode():
+        network.train()(pixels)
+        embedding: torch.Tensor = network.eval()(pixels).embedding
+    return embedding
+
+
 def fitted(backbone: Backbone, photos: list[Path], geometry: Geometry, *, l2: bool) -> Network:
     torch.manual_seed(0)
     names = [photo.stem.rpartition("_")[0] for photo in photos]
@@ -92,12 +103,8 @@ def fitted(backbone: Backbone, photos: list[Path], geometry: Geometry, *, l2: bo
     network = Network(backbone, len(classes), Recipe(dropout=0.0, l2=l2))
     network.to(memory_format=torch.channels_last)
     pixels = torch.from_numpy(np.concatenate(list(batches(photos, geometry))))
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.momentum = None  # a plain average
     with torch.inference_mode():
-        network.train()(pixels)
-        seen = network.eval()(pixels).embedding
+        seen = settled(network, pixels)
         if l2:
             seen = seen / seen.norm(dim=1, keepdim=True)
         wanted = 8 * torch.eye(len(classes))[[classes.index(name) for name in names]]

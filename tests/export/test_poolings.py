@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from kinds import grid, resnet
+from kinds import grid, resnet, settled
 from torch import nn
 
 from edge_fgr.contract import Contract, Geometry
@@ -49,12 +49,8 @@ def taught(network: Network, photos: list[Path], size: int = SIZE) -> Network:
     names = [photo.stem.rpartition("_")[0] for photo in photos]
     places = torch.tensor([sorted(set(names)).index(name) for name in names])
     pixels = torch.from_numpy(pixels_of(photos, size))
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.momentum = None  # a plain average
     with torch.inference_mode():
-        network.train()(pixels)
-        seen = network.eval()(pixels).embedding
+        seen = settled(network, pixels)
         centred = seen - seen.mean(0)
         weight = torch.stack(
             [centred[places == place].mean(0) for place in range(int(places.max()) + 1)]

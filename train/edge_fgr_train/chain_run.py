@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from edge_fgr.contract import Confidence, Contract
 from edge_fgr.errors import ModelError, UsageError
@@ -91,9 +90,7 @@ def fit_run(split: Split, recipe: Recipe, base: Embedder, folder: Path) -> Resul
         save_head(folder, weight, bias, contract)
     else:
         network = _network(base, recipe, len(labels))
-        with torch.no_grad():
-            network.head.weight.copy_(torch.from_numpy(weight))
-            network.head.bias.copy_(torch.from_numpy(bias))
+        network.take_head(weight, bias)
         save_network(folder, network.state_dict(), contract)
     atomic_write(folder / "log.jsonl", json.dumps(row) + "\n")
     say(json.dumps(row))

@@ -195,7 +195,9 @@ def rows_of(path: Path) -> list[dict[str, float]]:
         with safe_open(path, "pt") as file:
             rows: list[dict[str, float]] = json.loads(file.metadata()["rows"])
     except (SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be resumed from ({error}); use a new folder") from None
+        raise ModelError(
+            f"{path}: cannot be resumed from ({error}); remove it, or use a new folder"
+        ) from None
     return rows
 
 
@@ -226,7 +228,9 @@ def load_state(
                 {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             )
     except (SafetensorError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{path}: cannot be resumed from ({error}); use a new folder") from None
+        raise ModelError(
+            f"{path}: cannot be resumed from ({error}); remove it, or use a new folder"
+        ) from None
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         if key.startswith("optimiser."):
@@ -235,6 +239,10 @@ def load_state(
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
     return rows
+
+
+def _unusable(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path}: cannot be resumed from ({error}); remove it, or use a new folder")
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

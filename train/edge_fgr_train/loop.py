@@ -70,8 +70,7 @@ def train(
                 "loss": round(training.mean_loss, 4),
             }
             if split.evaluate:
-                logits = logits_of(best, [s.path for s in split.evaluate], recipe.geometry)
-                row |= figures_of(logits, targets_of(split.evaluate, labels), labels)
+                row |= _judged(best, split, contract)
             training.rows.append(row)
             if training.is_kept():
                 save_network(folder, best.finished(), contract)
@@ -91,14 +90,17 @@ def _refit(folder: Path, split: Split, device: torch.device) -> None:
     say("the head is fitted anew to embeddings of all images")
     rows = embeddings_of(network, [s.path for s in split.fit], contract.geometry)
     head = whitened_head(rows, targets_of(split.fit, contract.labels), len(contract.labels))
-    with torch.no_grad():
-        network.head.weight.copy_(torch.from_numpy(head.weight))
-        network.head.bias.copy_(torch.from_numpy(head.bias))
+    network.take_head(head.weight, head.bias)
     save_network(folder, network.state_dict(), contract)
     if split.evaluate:
-        logits = logits_of(network, [s.path for s in split.evaluate], run.recipe.geometry)
-        found = figures_of(logits, targets_of(split.evaluate, contract.labels), contract.labels)
+        found = _judged(network, split, contract)
         say(json.dumps({"refit": run.recipe.model.refit, **found}))
+
+
+def _judged(network: Network, split: Split, contract: Contract) -> dict[str, float]:
+    """Return the figures of a network on what is evaluated."""
+    logits = logits_of(network, [s.path for s in split.evaluate], contract.geometry)
+    return figures_of(logits, targets_of(split.evaluate, contract.labels), contract.labels)
 
 
 class _Training:
@@ -116,6 +118,7 @@ class _Training:
         self._rules, self._recipe, self._task = recipe.optimise, recipe, task
         self._judged = bool(split.evaluate)
         rules = self._rules
+        self._fast = not task.exact and _is_fast(rules.precision, task.device)
         targets = targets_of(split.fit, labels_of(split.fit))
         self._pictures = TrainingSet(
             split.fit, targets, recipe.augment, recipe.geometry, rules.seed
@@ -142,21 +145,22 @@ class _Training:
 
     def is_over(self) -> bool:
         """Whether patience has come to its end."""
-        if not (self._rules.patience and self._judged and self.rows):
-            return False
-        scores = [row["top1"] for row in self.rows]
-        waited = len(scores) - 1 - scores.index(max(scores))
-        if waited >= self._rules.patience:
+        waited = self._waited()
+        if waited and waited >= self._rules.patience:
             say(f"no better top-1 for {waited} epochs: stopped; the best is kept")
             return True
         return False
 
     def is_kept(self) -> bool:
         """Whether what the last epoch gave is the result so far."""
-        if not (self._rules.patience and self._judged):
-            return True
+        return self._waited() == 0
+
+    def _waited(self) -> int:
+        """Return how many epochs ago the best one was; 0 where patience is not asked for."""
+        if not (self._rules.patience and self._judged and self.rows):
+            return 0
         scores = [row["top1"] for row in self.rows]
-        return scores.index(max(scores)) == len(scores) - 1
+        return len(scores) - 1 - scores.index(max(scores))
 
     def epoch(self, advance: Advance) -> Network:
         """Train for one epoch; return what it gave."""
@@ -228,11 +232,10 @@ class _Training:
 
     def _gradient(self, pixels: Tensor, targets: Tensor) -> float:
         """Add the gradient of a piece of a batch; return its share of the loss."""
-        fast = not self._task.exact and _is_fast(self._rules.precision, pixels.device)
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=fast):
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self._fast):
             loss = self._task.loss(self.parts["network"], self.parts["lesson"], pixels, targets)
             loss = loss / self._rules.accumulate
-        quick = QuickBackward() if fast else nullcontext()  # type: ignore[no-untyped-call]
+        quick = QuickBackward() if self._fast else nullcontext()  # type: ignore[no-untyped-call]
         with quick:
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()

@@ -14,6 +14,9 @@ from edge_fgr_train.heads import CosineHead
 from edge_fgr_train.pooling import pooling
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edge_fgr_train.settings import Model
 
 __all__ = ["Network", "Outputs", "as_finished", "build_network", "device_of", "unit_length"]
@@ -103,6 +106,12 @@ class Network(nn.Module):
             embedding, features = features, features[:, :, None, None]
         seen = unit_length(embedding) if self.l2 else embedding
         return Outputs(self.head(self.dropout(seen)), embedding, features)
+
+    @torch.no_grad()
+    def take_head(self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> None:
+        """Put a linear head ``(C, D)`` and ``(C,)`` that was computed in the place of its own."""
+        self.head.weight.copy_(torch.from_numpy(weight))
+        self.head.bias.copy_(torch.from_numpy(bias))
 
     def finished(self) -> dict[str, Tensor]:
         """Return the weights of the network as it is kept: with a linear head, on any training."""

@@ -134,10 +134,10 @@ class _Granularities(Lesson):
         self._stages = (len(blocks) - 3, len(blocks) - 2)
         self.judges = nn.ModuleList()
         for stage in self._stages:
-            width = [m for m in blocks[stage].modules() if isinstance(m, nn.Conv2d)][-1]
+            last = [part for part in blocks[stage].modules() if isinstance(part, nn.Conv2d)][-1]
             self.judges.append(
                 nn.Sequential(
-                    nn.Conv2d(width.out_channels, _WIDTH, 1, bias=False),
+                    nn.Conv2d(last.out_channels, _WIDTH, 1, bias=False),
                     nn.BatchNorm2d(_WIDTH),
                     nn.ReLU(),
                     nn.AdaptiveMaxPool2d(1),
