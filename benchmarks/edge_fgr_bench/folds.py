@@ -1,12 +1,14 @@
 """Cross-validation of a trained network: each image is answered by a model that never saw it.
 
     python -m edge_fgr_bench.folds DATA OUT --recipe NAME [--set k=v ...] [--count 5]
-                                   [--good Free] [--json]
+                                   [--good Free] [--alike BITS] [--json]
 
 All splits of DATA are taken together, and near-duplicates stay in one fold. Each fold is trained
 and exported by the command line in a process of its own, and the INT8 file answers its images.
 What is finished in OUT is not done again. ``--good`` names the class of parts without a defect:
 then it is also told how many defects a limit misses that rejects at most 5 % of these.
+``--alike`` says in how many of 64 bits the perceptual hashes of near-duplicates may differ; a lower
+number parts photographs of one thing under two lights, and what is held out becomes easier.
 
 OUT/folds.json      recipe and folds: another recipe, other images or another COUNT are refused
 OUT/K/index.csv     the images of fold K: ``train``, and ``test`` for those held out
@@ -41,6 +43,7 @@ from edge_fgr_export.parity import answers_of
 from edge_fgr_train.catalog import open_dataset, write_index
 from edge_fgr_train.dataset import Sample, labels_of, targets_of
 from edge_fgr_train.duplicates import groups_of
+from edge_fgr_train.links import DISTANCE
 from edge_fgr_train.recipe import load_recipe
 
 __all__ = ["cross_validate"]
@@ -49,7 +52,12 @@ _CHANGES = ('data.fit=["train"]', 'data.evaluate=""', 'data.calibration=""')
 
 
 def cross_validate(
-    data: str, out: Path, recipe: str, changes: Sequence[str] = (), count: int = 5
+    data: str,
+    out: Path,
+    recipe: str,
+    changes: Sequence[str] = (),
+    count: int = 5,
+    alike: int = DISTANCE,
 ) -> Answers:
     """Train and export ``count`` models and gather what they say of the images held out.
 
@@ -59,6 +67,7 @@ def cross_validate(
         recipe: a file, or the name of a shipped recipe.
         changes: ``section.key=value`` items.
         count: of folds, at least two.
+        alike: hashes of near-duplicates differ in at most so many bits.
 
     Raises:
         UsageError: ``out`` holds other folds, or a class is too small for so many.
@@ -69,7 +78,7 @@ def cross_validate(
     read = asdict(load_recipe(recipe, changes))
     samples = open_dataset(data).samples
     labels = labels_of(samples)
-    truth, groups = targets_of(samples, labels), groups_of(samples)
+    truth, groups = targets_of(samples, labels), groups_of(samples, alike)
     folds = folds_of(truth, groups, count)
     for inside, _ in folds:
         if lost := set(labels) - {samples[i].label for i in inside}:
@@ -145,11 +154,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", required=True, metavar="NAME")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--count", type=int, default=5, help="of folds")
+    parser.add_argument("--alike", type=int, default=DISTANCE, metavar="BITS")
     parser.add_argument("--good", default="", metavar="CLASS", help="all others are defects")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     options = parser.parse_args(arguments)
     answers = cross_validate(
-        options.data, options.out, options.recipe, options.changes, options.count
+        options.data, options.out, options.recipe, options.changes, options.count, options.alike
     )
     figures = figures_of(answers, options.good)
     if options.json:

@@ -269,6 +269,13 @@ def test_other_images_under_the_same_names_are_refused(tiny, tmp_path, photos):
         train(split_of(tmp_path / "data", recipe, where), recipe, tmp_path / "run", CPU)
 
 
+def test_patience_and_fix_epochs_exclude_each_other(tiny):
+    with pytest.raises(UsageError, match="need patience = 0"):
+        load_recipe(
+            str(tiny / "tiny.toml"), [*SMALL, "optimise.patience=2", "optimise.fix_epochs=1"]
+        )
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -201,6 +201,12 @@ def test_erased_rectangle(photos):
         assert 0.015 < share < 0.25
 
 
+def test_top_to_bottom(photos):
+    still = pictures(photos[:1], jitter=0, crop_min=1.0, flip=0)
+    flipped = pictures(photos[:1], jitter=0, crop_min=1.0, flip=0, flip_vertical=1.0)
+    assert np.array_equal(flipped[0][0], still[0][0][::-1])
+
+
 def test_quarter_turns(photos):
     """A picture that is bright on one side is so on each of the four."""
     still = pictures(photos[:1], jitter=0, crop_min=1.0, flip=0)

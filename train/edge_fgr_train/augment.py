@@ -94,6 +94,8 @@ class TrainingSet:
         pixels = np.asarray(picture)
         if draws.random() < rules.flip:
             pixels = pixels[:, ::-1]
+        if rules.flip_vertical and draws.random() < rules.flip_vertical:
+            pixels = pixels[::-1]
         if draws.random() < rules.turn:
             pixels = np.rot90(pixels, int(draws.integers(1, 4)))
         pixels = np.array(pixels, order="C")  # its own memory, to be written to

@@ -18,16 +18,20 @@ import numpy.typing as npt
 from edge_fgr.files import atomic_write
 from edge_fgr_train.dataset import Sample, scan
 from edge_fgr_train.fingerprint import Ints, prints_of
-from edge_fgr_train.links import near, unite
+from edge_fgr_train.links import DISTANCE, near, unite
 
 __all__ = ["groups_of", "hold_out"]
 
 
-def groups_of(samples: Sequence[Sample]) -> list[int]:
+def groups_of(samples: Sequence[Sample], distance: int = DISTANCE) -> list[int]:
     """Return a group number for each sample; near-duplicates of one class share it.
 
     By perceptual hash alone, joined by single linkage: for keeping images together, where one
     pair too many does no harm.
+
+    Args:
+        samples: with files to read.
+        distance: hashes of near-duplicates differ in at most so many of 64 bits.
 
     Raises:
         ImageError, InputMissingError, PermissionDeniedError: a file could not be read.
@@ -40,13 +44,13 @@ def groups_of(samples: Sequence[Sample]) -> list[int]:
         classes[sample.label].append(i)
     groups = np.arange(len(samples))
     for members in classes.values():
-        groups[members] = np.array(members)[_joined(prints.hashes[members])]
+        groups[members] = np.array(members)[_joined(prints.hashes[members], distance)]
     return [int(group) for group in groups]
 
 
-def _joined(hashes: npt.NDArray[np.uint64]) -> Ints:
+def _joined(hashes: npt.NDArray[np.uint64], distance: int) -> Ints:
     root = np.arange(len(hashes))
-    for i, others, _ in near(hashes, lambda i: root[i + 1 :] != root[i]):
+    for i, others, _ in near(hashes, lambda i: root[i + 1 :] != root[i], distance):
         unite(root, i, others)
     return root
 

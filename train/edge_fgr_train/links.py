@@ -29,11 +29,11 @@ import numpy.typing as npt
 from edge_fgr.progress import progress
 from edge_fgr_train.fingerprint import Ints, Prints
 
-__all__ = ["Links", "link", "near", "unite"]
+__all__ = ["DISTANCE", "Links", "link", "near", "unite"]
 
 _Mask: TypeAlias = npt.NDArray[np.bool_]
 
-_DISTANCE = 10
+DISTANCE = 10
 """Two 64-bit hashes that differ in at most so many bits may belong to near-duplicates."""
 
 _ONE_CLASS, _TWO_CLASSES = 0.6, 0.85
@@ -60,15 +60,18 @@ class Links:
 
 
 def near(
-    hashes: npt.NDArray[np.uint64], wanted: Callable[[int], _Mask] | None = None
+    hashes: npt.NDArray[np.uint64],
+    wanted: Callable[[int], _Mask] | None = None,
+    distance: int = DISTANCE,
 ) -> Iterator[tuple[int, Ints, npt.NDArray[np.uint8]]]:
-    """Yield ``(i, others, distances)`` for all ``others > i`` within ``_DISTANCE`` bits of i.
+    """Yield ``(i, others, distances)`` for all ``others > i`` within ``distance`` bits of i.
 
     Streams a row at a time: memory is a few bytes a hash, never a pair.
 
     Args:
         hashes: uint64 ``(N,)``.
         wanted: given i, says which of ``i + 1 …`` still matter; asked only where some are near.
+        distance: in bits.
     """
     different = np.empty(len(hashes), np.uint64)
     distances = np.empty(len(hashes), np.uint8)
@@ -76,7 +79,7 @@ def near(
         rest = len(hashes) - i - 1
         np.bitwise_xor(hashes[i + 1 :], hashes[i], out=different[:rest])
         np.bitwise_count(different[:rest], out=distances[:rest])
-        close = distances[:rest] <= _DISTANCE
+        close = distances[:rest] <= distance
         if not close.any():
             continue
         if wanted is not None:

@@ -92,6 +92,7 @@ class Augment:
             epochs (progressive learning: Tan & Le 2021, section 4). 0: ``size`` from the start.
         crop_min: smallest share of the picture's area that a crop keeps.
         flip: probability of a mirror image.
+        flip_vertical: probability of one top to bottom, for things that lie either way.
         turn: probability of a quarter turn or two, for things without an upper side.
         jitter: strength of brightness and contrast changes; saturation and hue follow at
             1 and 1/10 of it. Colour tells apples apart, so it stays small.
@@ -110,6 +111,7 @@ class Augment:
     start_size: int = 0
     crop_min: float = 0.3
     flip: float = 0.5
+    flip_vertical: float = 0.0
     turn: float = 0.0
     jitter: float = 0.2
     policy: Literal["none", "trivial", "rand"] = "none"
@@ -133,7 +135,7 @@ class Augment:
             }
             | {
                 f"{name} must be in 0 to 1": 0 <= getattr(self, name) <= 1
-                for name in ("flip", "turn", "erase", "mixed")
+                for name in ("flip", "flip_vertical", "turn", "erase", "mixed")
             },
         )
 
@@ -254,6 +256,8 @@ class Optimise:
                 "patience is for one member": not self.patience or self.members == 1,
                 "fix_epochs must be at least 0": self.fix_epochs >= 0,
                 "fix_epochs are for one member": not self.fix_epochs or self.members == 1,
+                "fix_epochs follow the last epoch, so they need patience = 0": not self.fix_epochs
+                or not self.patience,
             },
         )
 
