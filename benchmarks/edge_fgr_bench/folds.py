@@ -70,10 +70,13 @@ def cross_validate(
         alike: hashes of near-duplicates differ in at most so many bits.
 
     Raises:
-        UsageError: ``out`` holds other folds, or a class is too small for so many.
+        UsageError: ``out`` holds other folds, a class is too small for so many, or ``alike`` is not
+            in 0 to 64.
         ModelError: a training or an export failed.
         EdgeFgrError: what ``open_dataset`` and ``load_recipe`` raise.
     """
+    if not 0 <= alike <= 64:
+        raise UsageError(f"--alike {alike}: hashes have 64 bits; give 0 to 64")
     changes = (*_CHANGES, *changes)
     read = asdict(load_recipe(recipe, changes))
     samples = open_dataset(data).samples

@@ -89,6 +89,14 @@ def test_what_is_finished_is_not_done_again(data, made, capsys):
     assert "Fruit against others" in capsys.readouterr().out
 
 
+def test_how_alike_near_duplicates_are(data, tmp_path, capsys):
+    samples = scan(data, ("train", "test"))
+    counts = [len(set(groups_of(samples, bits))) for bits in (0, 10, 64)]
+    assert counts[0] >= counts[1] > counts[2] == 3  # in the end all that bear one label
+    assert main(arguments(data, tmp_path / "out", "--alike", "65")) == 2
+    assert "--alike 65" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_other_folds_and_strange_classes_are_refused(data, made, tmp_path, capsys):
     assert main(arguments(data, made, "--set", "optimise.epochs=2")) == 2
     assert "use a new folder" in capsys.readouterr().err
