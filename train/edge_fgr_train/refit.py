@@ -6,8 +6,9 @@ Normalization for SVM-based Speaker Recognition", section 3); then the class mea
 makes the smallest angle with is the answer (cosine scoring, as in Dehak et al. 2011, "Front-End
 Factor Analysis for Speaker Verification", section III). What a trained head learns from mixed
 pictures of known places is less certain in others: where photos of other shops are judged, this
-was 2.5 points better (docs/figures.md). The angle's order is linear in the embedding, so it is an
-ordinary head on embeddings of length 1.
+was 2.5 points better (docs/figures.md); where a class is many things, as good parts are, it is
+worse by far, for one direction a class cannot be all of them. The angle's order is linear in the
+embedding, so it is an ordinary head on embeddings of length 1.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ class Model:
             of two projections, averaged: low-rank second moments (Kim et al. 2017, section 2).
         head: ``linear``; ``cosine``, angles to one direction a class (Gidaris & Komodakis 2018,
             section 3.2); ``arcface``, the same, taught with a ``margin`` (Deng et al. 2019).
-        refit: ``whitened`` gives the finished network the head of ``edge_fgr_train.refit``.
+        refit: ``whitened`` gives the finished network the head of ``edge_fgr_train.refit``; not for
+            classes that are many things, such as good parts.
         l2: a linear head sees the embedding scaled to length 1.
         scale: what cosines are multiplied with.
         margin: of ``arcface``, in radians.
