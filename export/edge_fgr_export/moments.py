@@ -51,9 +51,10 @@ class Moments:
         each = values.shape[1] // self._groups
         parts = sparse.reshape(len(values), self._groups, each, *sparse.shape[2:])
         width = each * self._size[0] * self._size[1]
-        rows = parts.transpose(1, 0, 3, 4, 5, 6, 2).reshape(self._groups, -1, width)
+        # Doubles: what varies little around a large mean is lost in the squares of floats.
+        rows = parts.transpose(1, 0, 3, 4, 5, 6, 2).reshape(self._groups, -1, width).astype(float)
         self._count += rows.shape[1]
-        self._sum = self._sum + rows.sum(axis=1, dtype=float)
+        self._sum = self._sum + rows.sum(axis=1)
         self._products = self._products + rows.transpose(0, 2, 1) @ rows
 
     def covariance(self) -> Doubles:

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from edge_fgr_export.moments import Kernel, Moments
 from edge_fgr_export.rounding import damped, descend, factor_of, round_alone, round_jointly
 from edge_fgr_export.weights import quantise_weights, worst_pair
 from edge_fgr_train.int8 import PAIR_LIMIT
@@ -66,3 +67,16 @@ def test_a_depthwise_layer_keeps_what_its_windows_share():
         error = (values * scales[:, None, None, None] - weights).reshape(32, 9)
         moved.append(np.mean(np.einsum("mnk,mk->mn", bright, error) ** 2))
     assert moved[1] < 0.1 * moved[0]
+
+
+def test_moments_of_gray_pictures_stay_positive():
+    """What varies by 0.1 % of its mean: squares of floats would have lost it."""
+    draws = np.random.default_rng(0)
+    moments = Moments(Kernel("x", (1, 1)))
+    batches = [(100 + draws.normal(0, 0.02, (4, 8, 16, 16))).astype(np.float32) for _ in range(8)]
+    for batch in batches:
+        moments.add(batch)
+    seen = np.concatenate([batch.transpose(0, 2, 3, 1).reshape(-1, 8) for batch in batches])
+    exact = np.cov(seen.astype(float), rowvar=False, bias=True)
+    assert moments.covariance()[0] == pytest.approx(exact, abs=1e-4 * exact.max())
+    assert np.isfinite(factor_of(damped(moments.covariance()))).all()
