@@ -55,9 +55,13 @@ def test_nothing_else_is_left(exported):
     assert b"site-packages" not in exported.read_bytes()  # no paths of this machine
 
 
-@pytest.mark.parametrize("which", ["exported", "embedded"])
-def test_every_operator_of_the_backbone_is_integer(which, tmp_path, request):
-    path = request.getfixturevalue("exported") if which == "exported" else embedded()["grocery81"]
+@pytest.mark.parametrize(
+    ("which", "convs", "sums", "scaled"),
+    [("exported", 49, 9, 0), ("flowers17", 49, 9, 1), ("grocery81", 64, 14, 1)],
+)
+def test_every_operator_of_the_backbone_is_integer(which, convs, sums, scaled, tmp_path, request):
+    """``scaled``: a head on embeddings of length 1 adds its bias after the division."""
+    path = request.getfixturevalue("exported") if which == "exported" else embedded()[which]
     model = onnx.load(path)
     assert model.ir_version == 10
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
@@ -68,11 +72,10 @@ def test_every_operator_of_the_backbone_is_integer(which, tmp_path, request):
     found = collections.Counter(
         n.op_type for n in onnx.load(tmp_path / "optimised.onnx").graph.node
     )
-    assert found["QLinearConv"] == 49 and found["QLinearAdd"] == 9 and found["QGemm"] == 1
-    assert found["QLinearGlobalAveragePool"] == 1
+    assert found["QLinearConv"] == convs and found["QLinearAdd"] == sums and found["QGemm"] == 1
+    assert found["QLinearGlobalAveragePool"] == 1 and found["Add"] == scaled
     assert not {
         "Conv",
-        "Add",
         "Gemm",
         "MatMul",
         "GlobalAveragePool",
