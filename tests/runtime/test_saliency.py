@@ -65,14 +65,15 @@ def test_a_map_adds_up_to_its_logit(model, photos):
             assert shown.values.mean() + shown.bias == pytest.approx(shown.total, abs=0.05)
 
 
-def test_a_head_on_directions_adds_up_too(path, model, photos, tmp_path):
+@pytest.mark.parametrize(("l2", "factor"), [(True, 1.0), (False, 0.1)])
+def test_heads_on_directions_and_plain_ones_add_up(l2, factor, path, model, photos, tmp_path):
     head = model.head()
     bias = np.linspace(-1, 1, len(head.bias), dtype=np.float32)
-    changed = rehead(onnx.load(path), 10 * head.weight, bias, l2=True)
-    unit = tmp_path / "unit.onnx"
-    unit.write_bytes(stamp(changed, model.contract))
-    other = open_model(unit, device="cpu")
-    assert other.head().l2
+    changed = rehead(onnx.load(path), factor * head.weight, bias, l2=l2)
+    file = tmp_path / "changed.onnx"
+    file.write_bytes(stamp(changed, model.contract))
+    other = open_model(file, device="cpu")
+    assert other.head().l2 is l2
     for photo in photos[::4]:
         evidence = explain(other, photo, APPLE, against=OTHER)
         for shown in (evidence.map, evidence.difference):
@@ -120,7 +121,7 @@ def test_evidence_follows_the_thing(model, photos):
             page.paste(part, (300 * place, 0))
         page = page.resize((300, 300))
         shown = explain(model, page, APPLE, against=label).difference.values
-        left, right = np.split(shown, 2, axis=1)
+        left, right = shown[:, : shown.shape[1] // 2], shown[:, -(shown.shape[1] // 2) :]
         assert (left.mean() > right.mean()) == on_the_right
 
 

@@ -142,7 +142,7 @@ def test_the_file_says_what_is_in_it(tiny, tmp_path):
     with np.load(out, allow_pickle=False) as found:
         assert found["embedding"].dtype == np.float32
         about = json.loads(str(found["about"]))
-        assert about["geometry"]["size"] == 256
+        assert about["geometry"]["size"] == open_model("grocery81").contract.geometry.size
         labels = {tuple(json.loads(text)) for text in found["label"].tolist()}
         assert ("Fruit", "Apple", "Granny-Smith") in labels
         assert set(found["split"].tolist()) == {"train", "val"}
