@@ -10,7 +10,7 @@ then it is also told how many defects a limit misses that rejects at most 5 % of
 ``--alike`` says in how many of 64 bits the perceptual hashes of near-duplicates may differ; a lower
 number parts photographs of one thing under two lights, and what is held out becomes easier.
 
-OUT/folds.json      recipe and folds: another recipe, other images or another COUNT are refused
+OUT/folds.json      recipe and folds: another recipe, other images, COUNT or BITS are refused
 OUT/K/index.csv     the images of fold K: ``train``, and ``test`` for those held out
 OUT/K/run           what ``train`` wrote
 OUT/K/model.onnx    the INT8 model
@@ -157,7 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", required=True, metavar="NAME")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--count", type=int, default=5, help="of folds")
-    parser.add_argument("--alike", type=int, default=DISTANCE, metavar="BITS")
+    parser.add_argument(
+        "--alike", type=int, default=DISTANCE, metavar="BITS", help="0 to 64, of near-duplicates"
+    )
     parser.add_argument("--good", default="", metavar="CLASS", help="all others are defects")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     options = parser.parse_args(arguments)

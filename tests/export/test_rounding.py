@@ -70,7 +70,7 @@ def test_a_depthwise_layer_keeps_what_its_windows_share():
 
 
 def test_moments_of_gray_pictures_stay_positive():
-    """What varies by 0.1 % of its mean: squares of floats would have lost it."""
+    """What varies by 0.02 % of its mean: squares of floats would have lost it."""
     draws = np.random.default_rng(0)
     moments = Moments(Kernel("x", (1, 1)))
     batches = [(100 + draws.normal(0, 0.02, (4, 8, 16, 16))).astype(np.float32) for _ in range(8)]

@@ -94,6 +94,7 @@ class TrainingSet:
         pixels = np.asarray(picture)
         if draws.random() < rules.flip:
             pixels = pixels[:, ::-1]
+        # Asked only where wanted: a draw more would change the pictures of all other recipes.
         if rules.flip_vertical and draws.random() < rules.flip_vertical:
             pixels = pixels[::-1]
         if draws.random() < rules.turn:

@@ -195,9 +195,7 @@ def rows_of(path: Path) -> list[dict[str, float]]:
         with safe_open(path, "pt") as file:
             rows: list[dict[str, float]] = json.loads(file.metadata()["rows"])
     except (SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise ModelError(
-            f"{path}: cannot be resumed from ({error}); remove it, or use a new folder"
-        ) from None
+        raise _unusable(path, error) from None
     return rows
 
 
@@ -228,9 +226,7 @@ def load_state(
                 {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             )
     except (SafetensorError, RuntimeError, KeyError) as error:
-        raise ModelError(
-            f"{path}: cannot be resumed from ({error}); remove it, or use a new folder"
-        ) from None
+        raise _unusable(path, error) from None
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         if key.startswith("optimiser."):
