@@ -18,7 +18,7 @@ from edge_fgr.image import load
 from edge_fgr_train.dataset import Sample
 from edge_fgr_train.pictures import PictureCache
 from edge_fgr_train.policies import change
-from edge_fgr_train.settings import Augment
+from edge_fgr_train.settings_steps import Augment
 
 __all__ = ["TrainingSet", "seed_of", "size_at"]
 

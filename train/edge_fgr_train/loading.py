@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from edge_fgr.parallel import cores, ordered_map
 from edge_fgr_train.augment import TrainingSet, seed_of
-from edge_fgr_train.settings import Augment
+from edge_fgr_train.settings_steps import Augment
 
 __all__ = ["draw_batches", "mixer"]
 

@@ -23,16 +23,15 @@ from edge_fgr.errors import ModelError
 from edge_fgr.files import atomic_write
 from edge_fgr.progress import Advance, progress, say
 from edge_fgr_train.augment import TrainingSet, seed_of, size_at
-from edge_fgr_train.checkpoint import load_network, load_state, rows_of, save_network, save_state
+from edge_fgr_train.checkpoint import load_state, rows_of, save_network, save_state
 from edge_fgr_train.dataset import labels_of, targets_of
-from edge_fgr_train.evaluate import embeddings_of, figures_of, logits_of
+from edge_fgr_train.finish import judged, refit
 from edge_fgr_train.loading import draw_batches, mixer
 from edge_fgr_train.network import Network
 from edge_fgr_train.optimiser import fixer_of, last_norm, optimiser_of, set_rates
 from edge_fgr_train.parts import Split, contract_of, run_of
 from edge_fgr_train.quick_backward import QuickBackward
 from edge_fgr_train.recipe import Recipe
-from edge_fgr_train.refit import whitened_head
 from edge_fgr_train.task import Task
 
 __all__ = ["train"]
@@ -70,7 +69,7 @@ def train(
                 "loss": round(training.mean_loss, 4),
             }
             if split.evaluate:
-                row |= _judged(best, split, contract)
+                row |= judged(best, split, contract)
             training.rows.append(row)
             if training.is_kept():
                 save_network(folder, best.finished(), contract)
@@ -79,28 +78,8 @@ def train(
             atomic_write(folder / "log.jsonl", log)
             say(json.dumps(row))
     if recipe.model.refit != "none":
-        _refit(folder, split, device)
+        refit(folder, split, device)
     return contract
-
-
-def _refit(folder: Path, split: Split, device: torch.device) -> None:
-    """Replace the head of the result."""
-    network, contract, run = load_network(folder)
-    network.to(device)
-    say("the head is fitted anew to embeddings of all images")
-    rows = embeddings_of(network, [s.path for s in split.fit], contract.geometry)
-    head = whitened_head(rows, targets_of(split.fit, contract.labels), len(contract.labels))
-    network.take_head(head.weight, head.bias)
-    save_network(folder, network.state_dict(), contract)
-    if split.evaluate:
-        found = _judged(network, split, contract)
-        say(json.dumps({"refit": run.recipe.model.refit, **found}))
-
-
-def _judged(network: Network, split: Split, contract: Contract) -> dict[str, float]:
-    """Return the figures of a network on what is evaluated."""
-    logits = logits_of(network, [s.path for s in split.evaluate], contract.geometry)
-    return figures_of(logits, targets_of(split.evaluate, contract.labels), contract.labels)
 
 
 class _Training:

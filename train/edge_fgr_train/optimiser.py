@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from edge_fgr_train.network import Network
-from edge_fgr_train.settings import Optimise
+from edge_fgr_train.settings_steps import Optimise
 
 __all__ = ["fixer_of", "last_norm", "optimiser_of", "set_rates"]
 

@@ -12,15 +12,8 @@ from typing import Any, Literal
 from edge_fgr.contract import Geometry, build
 from edge_fgr.errors import ContractError, InputMissingError, UsageError
 from edge_fgr_train.backbones import native_geometry
-from edge_fgr_train.settings import (
-    Augment,
-    Data,
-    Model,
-    Optimise,
-    Parts,
-    Teacher,
-    check_rules,
-)
+from edge_fgr_train.settings import Data, Model, Parts, Teacher, check_rules
+from edge_fgr_train.settings_steps import Augment, Optimise
 
 __all__ = [
     "Augment",
