@@ -9,6 +9,7 @@
     │   ├── DeviceError        69     the device asked for is not active
     │   └── MissingExtraError  69     a command whose extra is not installed
     ├── OutputError            74   a result that could not be written
+    ├── RankError              75   a process of a training on several that ended; it can go on
     ├── PermissionDeniedError  77   a file that may not be read
     ├── ModelError             78   a model file that cannot be used
     │   └── ContractError      78     a model without our contract, or with a wrong one
@@ -31,6 +32,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "PermissionDeniedError",
+    "RankError",
     "UnavailableError",
     "UsageError",
 ]
@@ -107,6 +109,13 @@ class OutputError(EdgeFgrError):
 
     exit_code = 74
     kind = "output"
+
+
+class RankError(EdgeFgrError):
+    """A process of a training on several is gone; the same command goes on with the training."""
+
+    exit_code = 75
+    kind = "rank"
 
 
 class PermissionDeniedError(EdgeFgrError):

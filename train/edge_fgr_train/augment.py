@@ -16,7 +16,7 @@ from PIL import Image
 from edge_fgr.contract import Geometry
 from edge_fgr.image import load
 from edge_fgr_train.dataset import Sample
-from edge_fgr_train.pictures import PictureCache
+from edge_fgr_train.pictures import PictureCache, cache_bytes
 from edge_fgr_train.policies import change
 from edge_fgr_train.settings_steps import Augment
 
@@ -52,6 +52,13 @@ def size_at(rules: Augment, epoch: int, epochs: int) -> int:
 class TrainingSet:
     """Augmented pictures; may be asked by several threads.
 
+    Args:
+        samples, targets: files, and the class of each.
+        rules: of the recipe.
+        geometry: the device's.
+        seed: of all draws.
+        sharers: how many processes share the memory that pictures may take.
+
     Attributes:
         epoch: which draws are made.
         size: side of the pictures, in pixels.
@@ -65,10 +72,11 @@ class TrainingSet:
         rules: Augment,
         geometry: Geometry,
         seed: int,
+        sharers: int = 1,
     ) -> None:
         self._samples, self._targets, self._rules, self._seed = samples, targets, rules, seed
         short = rules.size if rules.crop == "shift" else round(rules.size * _ENOUGH)
-        self._cache = PictureCache(geometry, short)
+        self._cache = PictureCache(geometry, short, cache_bytes() // sharers)
         self.epoch, self.size = 0, rules.size
         self.still: Geometry | None = None
 

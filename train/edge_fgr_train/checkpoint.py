@@ -30,6 +30,7 @@ from edge_fgr_train.network import Network, build_network
 from edge_fgr_train.recipe import Recipe
 
 __all__ = [
+    "RESULT",
     "Run",
     "epochs_of",
     "load_head",
@@ -40,6 +41,9 @@ __all__ = [
     "save_network",
     "save_state",
 ]
+
+RESULT = ("run.json", "contract.json", "model.safetensors")
+"""Files that a finished network is read from."""
 
 Floats = npt.NDArray[np.float32]
 

@@ -11,17 +11,19 @@ import numpy as np
 import torch
 
 from edge_fgr.errors import UsageError
-from edge_fgr.progress import say
 from edge_fgr_train.chain_run import Result, fit_run
-from edge_fgr_train.checkpoint import Run, load_network
+from edge_fgr_train.checkpoint import RESULT, Run, load_network
+from edge_fgr_train.collectives import copied
 from edge_fgr_train.dataset import labels_of, targets_of
 from edge_fgr_train.embedder import Embedder, open_embedder
 from edge_fgr_train.evaluate import logits_of
+from edge_fgr_train.launch import joined
 from edge_fgr_train.loop import train
 from edge_fgr_train.mic import mic_labels, permutation_threshold
 from edge_fgr_train.network import as_finished, device_of
 from edge_fgr_train.parts import FITTED, Split, split_of
 from edge_fgr_train.qat import fine_tune
+from edge_fgr_train.ranks import Ranks
 from edge_fgr_train.recipe import Recipe, load_recipe
 from edge_fgr_train.report import Report, write_report
 from edge_fgr_train.selection import parse_selection, scores_of
@@ -53,22 +55,27 @@ def run(
     Raises:
         EdgeFgrError: see the error tree; nothing half-written is left under a final name.
     """
-    processor = device_of(device)
-    recipe = load_recipe(recipe_name, changes)
-    if recipe.chain is None:
-        if base:
-            raise UsageError("--model is for chains; add --head, or name model.backbone with --set")
-        split = split_of(data, recipe, recipe_name)
-        _say(recipe, split)
-        train(split, recipe, output, processor)
-        report = _of_network(output, recipe, split, processor)
-    else:
-        parse_selection(recipe.chain.select)
-        source, recipe = _base(recipe, base, changes, processor.type)
-        split = split_of(data, recipe, recipe_name)
-        _say(recipe, split)
-        report = _of_chain(fit_run(split, recipe, source, output), recipe, split)
-    _done(output, recipe, report)
+    with joined(device) as ranks:
+        processor = ranks.card(device_of(device))
+        recipe = load_recipe(recipe_name, changes)
+        if recipe.chain is None:
+            if base:
+                raise UsageError(
+                    "--model is for chains; add --head, or name model.backbone with --set"
+                )
+            split = split_of(data, recipe, recipe_name)
+            _say(recipe, split, ranks)
+            train(split, recipe, output, processor, ranks=ranks)
+            report = _of_network(output, recipe, split, processor, ranks)
+        else:
+            if ranks.world > 1:
+                raise UsageError("a chain is fitted by one process; use edge-fgr train for it")
+            parse_selection(recipe.chain.select)
+            source, recipe = _base(recipe, base, changes, processor.type)
+            split = split_of(data, recipe, recipe_name)
+            _say(recipe, split, ranks)
+            report = _of_chain(fit_run(split, recipe, source, output), recipe, split)
+        _done(output, recipe, report, ranks)
 
 
 def run_qat(
@@ -86,31 +93,42 @@ def run_qat(
     Raises:
         EdgeFgrError: see the error tree; nothing half-written is left under a final name.
     """
-    processor = device_of(device)
-    recipe, split = fine_tune(source, data, changes, output, processor)
-    _done(output, recipe, _of_network(output, recipe, split, processor))
+    with joined(device) as ranks:
+        processor = ranks.card(device_of(device))
+        recipe, split = fine_tune(source, data, changes, output, processor, ranks)
+        _done(output, recipe, _of_network(output, recipe, split, processor, ranks), ranks)
 
 
-def _done(output: Path, recipe: Recipe, report: Report) -> None:
-    say(f"{write_report(output, report)}: what was found, to look at")
-    say(f"{output}: done; next: edge-fgr export {output} -o {recipe.name}.onnx")
+def _done(output: Path, recipe: Recipe, report: Report | None, ranks: Ranks) -> None:
+    if report is not None:
+        ranks.say(f"{write_report(output, report)}: what was found, to look at")
+    ranks.say(f"{output}: done; next: edge-fgr export {output} -o {recipe.name}.onnx")
 
 
-def _say(recipe: Recipe, split: Split) -> None:
-    say(
+def _say(recipe: Recipe, split: Split, ranks: Ranks) -> None:
+    ranks.say(
         f"{recipe.name}: {len(split.fit)} images of {len(labels_of(split.fit))} classes to fit, "
         f"{len(split.evaluate)} to evaluate, {len(split.calibration)} kept for calibration"
     )
 
 
-def _of_network(output: Path, recipe: Recipe, split: Split, device: torch.device) -> Report:
-    """Judge a trained network on what it was evaluated on, else on some of what it fitted."""
-    network, contract, _ = load_network(output)
+def _of_network(
+    output: Path, recipe: Recipe, split: Split, device: torch.device, ranks: Ranks
+) -> Report | None:
+    """Judge a trained network on what it was evaluated on, else on some of what it fitted.
+
+    Ranks share the images; only the first has a report.
+    """
+    with copied(ranks, output, RESULT) as here:
+        network, contract, _ = load_network(here)
     judged, judged_by = split.evaluate, split.folders[-1] if split.folders else ""
     if not judged:
         step = -(-len(split.fit) // _MOST_FITTED)
         judged, judged_by = split.fit[::step], FITTED
-    logits = logits_of(network.to(device), [s.path for s in judged], contract.geometry)
+    logits = logits_of(network.to(device), [s.path for s in judged], contract.geometry,
+                       ranks=ranks)  # fmt: skip
+    if not ranks.is_first:
+        return None
     log = (output / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return Report(
         recipe=recipe,

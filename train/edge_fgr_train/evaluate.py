@@ -13,7 +13,9 @@ import torch
 from edge_fgr.contract import Geometry, Label
 from edge_fgr.decision import probabilities, roll_up
 from edge_fgr_train.batches import batches
+from edge_fgr_train.collectives import summed
 from edge_fgr_train.network import Network
+from edge_fgr_train.ranks import ALONE, Ranks
 
 __all__ = ["coarse_hits", "embeddings_of", "figures_of", "logits_of", "top1", "wilson"]
 
@@ -21,30 +23,55 @@ Floats = npt.NDArray[np.float32]
 
 
 def logits_of(
-    network: Network, paths: Sequence[Path], geometry: Geometry, *, batch: int = 32
+    network: Network,
+    paths: Sequence[Path],
+    geometry: Geometry,
+    *,
+    batch: int = 32,
+    ranks: Ranks = ALONE,
 ) -> Floats:
-    """Return logits ``(len(paths), C)``, float32, on the device that the network is on."""
-    return _outputs(network, paths, geometry, batch, "logits")
+    """Return logits ``(len(paths), C)``, float32, on the device that the network is on.
+
+    Ranks share the batches; each returns all rows.
+    """
+    return _outputs(network, paths, geometry, batch, "logits", ranks)
 
 
 def embeddings_of(
-    network: Network, paths: Sequence[Path], geometry: Geometry, *, batch: int = 32
+    network: Network,
+    paths: Sequence[Path],
+    geometry: Geometry,
+    *,
+    batch: int = 32,
+    ranks: Ranks = ALONE,
 ) -> Floats:
     """Return embeddings ``(len(paths), D)``, likewise."""
-    return _outputs(network, paths, geometry, batch, "embedding")
+    return _outputs(network, paths, geometry, batch, "embedding", ranks)
 
 
 @torch.inference_mode()
 def _outputs(
-    network: Network, paths: Sequence[Path], geometry: Geometry, batch: int, name: str
+    network: Network,
+    paths: Sequence[Path],
+    geometry: Geometry,
+    batch: int,
+    name: str,
+    ranks: Ranks,
 ) -> Floats:
     network.eval()
+    own = ranks.share(len(paths), batch)
     device = next(network.parameters()).device
     rows: list[Floats] = []
-    for pixels in batches(paths, geometry, batch):
+    for pixels in batches(paths[own], geometry, batch):
         found = getattr(network(torch.from_numpy(pixels).to(device)), name)
         rows.append(found.float().cpu().numpy())
-    return np.concatenate(rows)
+    if ranks.world == 1:
+        return np.concatenate(rows)
+    width = network.head.out_features if name == "logits" else network.head.in_features
+    whole = np.zeros((len(paths), width), np.float32)
+    if rows:
+        whole[own] = np.concatenate(rows)
+    return summed(ranks, whole)
 
 
 def top1(logits: Floats, targets: Sequence[int]) -> float:

@@ -8,32 +8,39 @@ from pathlib import Path
 import torch
 
 from edge_fgr.contract import Contract
-from edge_fgr.progress import say
-from edge_fgr_train.checkpoint import load_network, save_network
+from edge_fgr_train.checkpoint import RESULT, load_network, save_network
+from edge_fgr_train.collectives import copied, spread
 from edge_fgr_train.dataset import targets_of
 from edge_fgr_train.evaluate import embeddings_of, figures_of, logits_of
 from edge_fgr_train.network import Network
 from edge_fgr_train.parts import Split
+from edge_fgr_train.ranks import ALONE, Ranks
 from edge_fgr_train.refit import whitened_head
 
 __all__ = ["judged", "refit"]
 
 
-def refit(folder: Path, split: Split, device: torch.device) -> None:
+def refit(folder: Path, split: Split, device: torch.device, ranks: Ranks = ALONE) -> None:
     """Replace the head of the result in ``folder`` by one computed from all fitted images."""
-    network, contract, run = load_network(folder)
+    with copied(ranks, folder, RESULT) as here:
+        network, contract, run = load_network(here)
     network.to(device)
-    say("the head is fitted anew to embeddings of all images")
-    rows = embeddings_of(network, [s.path for s in split.fit], contract.geometry)
+    ranks.say("the head is fitted anew to embeddings of all images")
+    rows = embeddings_of(network, [s.path for s in split.fit], contract.geometry, ranks=ranks)
     head = whitened_head(rows, targets_of(split.fit, contract.labels), len(contract.labels))
     network.take_head(head.weight, head.bias)
-    save_network(folder, network.state_dict(), contract)
+    spread(ranks, [network])
+    if ranks.is_first:
+        save_network(folder, network.state_dict(), contract)
     if split.evaluate:
-        found = judged(network, split, contract)
-        say(json.dumps({"refit": run.recipe.model.refit, **found}))
+        found = judged(network, split, contract, ranks)
+        ranks.say(json.dumps({"refit": run.recipe.model.refit, **found}))
 
 
-def judged(network: Network, split: Split, contract: Contract) -> dict[str, float]:
-    """Return the figures of a network on what is evaluated, by name."""
-    logits = logits_of(network, [s.path for s in split.evaluate], contract.geometry)
+def judged(
+    network: Network, split: Split, contract: Contract, ranks: Ranks = ALONE
+) -> dict[str, float]:
+    """Return the figures of a network on what is evaluated, by name; ranks share the images."""
+    paths = [s.path for s in split.evaluate]
+    logits = logits_of(network, paths, contract.geometry, ranks=ranks)
     return figures_of(logits, targets_of(split.evaluate, contract.labels), contract.labels)

@@ -55,7 +55,7 @@ class Network(nn.Module):
             values[0] if len(set(values)) == 1 else torch.tensor(values).reshape(3, 1, 1)
             for values in (backbone.mean, backbone.std)
         )
-        self._frozen = model.frozen
+        self._frozen, self._frozen_norms = model.frozen, model.frozen_norms
         for part in self._frozen_parts():
             part.requires_grad_(False)
         width = backbone.width
@@ -81,6 +81,9 @@ class Network(nn.Module):
         super().train(mode)
         for part in self._frozen_parts():
             part.eval()
+        for part in self.backbone.modules() if self._frozen_norms else ():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()
         return self
 
     def _frozen_parts(self) -> list[nn.Module]:

@@ -42,9 +42,10 @@ def fixer_of(network: Network, rules: Optimise) -> torch.optim.Optimizer:
     return _optimiser([(learning, rules.head_factor * _FIX)], rules)
 
 
-def last_norm(network: Network) -> nn.BatchNorm2d | None:
+def last_norm(network: Network) -> nn.Module | None:
     """Return the BatchNorm nearest to the head; None where there is none."""
-    norms = [part for part in network.backbone.modules() if isinstance(part, nn.BatchNorm2d)]
+    kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)
+    norms = [part for part in network.backbone.modules() if isinstance(part, kinds)]
     return norms[-1] if norms else None
 
 

@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge_fgr.errors import DataError, UsageError
-from edge_fgr.progress import say
 from edge_fgr_train.batches import batches
 from edge_fgr_train.checkpoint import Run, epochs_of, load_network
 from edge_fgr_train.dataset import Sample, labels_of
 from edge_fgr_train.loop import train
 from edge_fgr_train.network import Network, as_finished
 from edge_fgr_train.parts import Split, split_again
+from edge_fgr_train.ranks import ALONE, Ranks
 from edge_fgr_train.recipe import Augment, Optimise, Parts, Recipe, Teacher, change_recipe
 from edge_fgr_train.rounded import RoundedNetwork
 from edge_fgr_train.shuffling import Lesson
@@ -40,7 +40,12 @@ _CHANGEABLE = ("augment", "licence", "name", "notes", "optimise", "version")
 
 
 def fine_tune(
-    source: Path, data: str | None, changes: Sequence[str], folder: Path, device: torch.device
+    source: Path,
+    data: str | None,
+    changes: Sequence[str],
+    folder: Path,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> tuple[Recipe, Split]:
     """Fine-tune the network of the run ``source`` for INT8 into the run ``folder``.
 
@@ -50,6 +55,7 @@ def fine_tune(
         changes: ``section.key=value`` items, of augment and optimise.
         folder: of the new run; resumes what was interrupted.
         device: where to compute.
+        ranks: the processes that do this together; each reads ``source``.
 
     Returns:
         Recipe and images of the new run.
@@ -66,9 +72,9 @@ def fine_tune(
     teacher, contract, _ = load_network(source)
     if labels_of(split.fit) != contract.labels:
         raise DataError(f"{split.origin}: has other classes now than {source} was trained on")
-    say(f"{recipe.name}: learns from {source} to be INT8, on {len(split.fit)} images")
+    ranks.say(f"{recipe.name}: learns from {source} to be INT8, on {len(split.fit)} images")
     task = _Task(recipe, source, teacher, split.fit, device)
-    train(split, recipe, folder, device, task)
+    train(split, recipe, folder, device, task, ranks)
     return recipe, split
 
 

@@ -36,6 +36,8 @@ class Model:
         drop_path: 0 to 1, share of residual branches that are skipped in training.
         frozen: the stem and so many stages keep their ImageNet weights and statistics. Early
             stages see edges and colours, which do not depend on the task, and cost most time.
+        frozen_norms: all BatchNorms of the backbone normalise by the statistics that they started
+            with: for steps of few pictures. Their scales and offsets are learnt.
         pool: what becomes of the features' positions: their ``mean``; ``gem``, the generalised
             mean of power 3 (Radenović et al. 2019, section 3.2); ``bilinear``, ``rank`` products
             of two projections, averaged: low-rank second moments (Kim et al. 2017, section 2).
@@ -54,6 +56,7 @@ class Model:
     dropout: float = 0.2
     drop_path: float = 0.0
     frozen: int = 0
+    frozen_norms: bool = False
     pool: Literal["mean", "gem", "bilinear"] = "mean"
     head: Literal["linear", "cosine", "arcface"] = "linear"
     refit: Literal["none", "whitened"] = "none"

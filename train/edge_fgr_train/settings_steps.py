@@ -93,6 +93,8 @@ class Optimise:
         members: train so many times from the same start, each with draws of its own, and average
             the weights (uniform soup: Wortsman et al. 2022, section 3); costs as many times more.
         precision: ``auto`` is bf16 where the processor has it.
+        sync_norm: with several ranks, whether BatchNorm normalises by the pictures of all of them:
+            ``auto`` does so on CUDA; PyTorch cannot on processors.
     """
 
     epochs: int = 12
@@ -111,6 +113,7 @@ class Optimise:
     fix_epochs: int = 0
     members: int = 1
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    sync_norm: Literal["auto", "on", "off"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
