@@ -92,7 +92,7 @@ def score_plot(scores: Floats, good: Bools, threshold: float) -> str:
         axes.set_xlabel("probability of the accepted class")
         axes.set_ylabel("images")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.legend(loc="upper center")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
     return draw("Bars: probabilities of the accepted class, with the threshold", WIDE, paint)
 

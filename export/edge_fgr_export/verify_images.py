@@ -83,6 +83,8 @@ def gather(
         say(f"{twice} images are given more than once; each counts once")
     bare = [path for path, _, label in found.values() if label is None]
     if labelled and bare:
+        if not bare[0].exists():
+            raise InputMissingError(f"{bare[0]}: no such data; check the path")
         raise UsageError(
             f"{bare[0]}: {len(bare)} of {len(found)} images have no label; give class folders of "
             "the model's labels, or a .csv index"
@@ -129,7 +131,7 @@ def _labelled(argument: str, samples: Sequence[Sample], known: Collection[Label]
         first = printable("/".join(strange[0]))
         raise DataError(
             f"{argument}: {len(strange)} of its classes are none of the model's, first {first}; "
-            "leave them out, or give the images as files"
+            "leave them out (verify takes images without labels as files)"
         )
     return [(sample.path, sample.name, sample.label) for sample in samples]
 
