@@ -14,6 +14,7 @@ from edge_fgr.errors import UsageError
 from edge_fgr_bench.answers import Share
 from edge_fgr_bench.grouped import macro_interval, macro_recall
 from edge_fgr_bench.summary import wilson
+from edge_fgr_export.operating_points import threshold_of
 
 __all__ = ["Answers", "Counted", "Defects", "Figures", "Limit", "figures_of", "limit_of"]
 
@@ -144,8 +145,7 @@ def limit_of(good: Floats, allowed: float = _ALLOWED) -> float:
 
     A score that equals the limit is accepted.
     """
-    above = int(allowed * len(good) + 1e-9)
-    return float(np.sort(good)[::-1][above])
+    return -threshold_of(-good, allowed)
 
 
 def _defects(answers: Answers, name: str) -> Defects:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
@@ -24,7 +24,7 @@ from edge_fgr.errors import (
     MissingExtraError,
     UsageError,
 )
-from edge_fgr.model import Device, open_model
+from edge_fgr.model import Device, Model, open_model
 from edge_fgr.prediction import ModelId
 from edge_fgr.progress import progress
 from edge_fgr_export.golden import digest_of_file, read_golden
@@ -54,6 +54,8 @@ class Answerer:
         geometry: from file to pixels; None for golden logits.
         run: None for golden logits.
         rows: golden logits ``(C,)`` by the SHA-256 of the image file; else empty.
+        contract: what it says about itself; None for golden logits.
+        model: the open file of kind ``onnx``; else None.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Answerer:
     geometry: Geometry | None = None
     run: Run | None = field(default=None, repr=False)
     rows: Mapping[str, Floats] = field(default_factory=dict, repr=False)
+    contract: Contract | None = field(default=None, repr=False)
+    model: Model | None = field(default=None, repr=False)
 
 
 class _Tflite(Protocol):
@@ -106,11 +110,14 @@ def open_answerer(name: str, device: str = "auto") -> Answerer:
     if path.suffix == ".tflite":
         return _tflite(name, path, device)
     model = open_model(name, device=cast("Device", device))
-    return _by(name, "onnx", model.contract, model.id.digest, model.device, model.run)
+    side = _by(name, "onnx", model.contract, model.id.digest, model.device, model.run)
+    return replace(side, model=model)
 
 
-def answers(sides: Sequence[Answerer], paths: Sequence[Path]) -> list[Floats]:
+def answers(sides: Sequence[Answerer], paths: Sequence[Path], work: str = "verify") -> list[Floats]:
     """Return for each side its logits ``(len(paths), C)``; at least one path.
+
+    ``work`` is what progress is shown of.
 
     Raises:
         InputMissingError, PermissionDeniedError, ImageError: an image cannot be read.
@@ -124,7 +131,7 @@ def answers(sides: Sequence[Answerer], paths: Sequence[Path]) -> list[Floats]:
             if side.run is None:
                 rows.append(_kept(side, paths, digests))
     geometries = dict.fromkeys(side.geometry for side in sides if side.geometry)
-    with progress(len(geometries) * len(paths), "verify") as advance:
+    with progress(len(geometries) * len(paths), work) as advance:
         for geometry in geometries:
             for pixels in batches(paths, geometry):
                 for side, rows in zip(sides, found, strict=True):
@@ -167,6 +174,7 @@ def _by(name: str, kind: Kind, contract: Contract, digest: str, device: str, run
         temperature=contract.temperature,
         geometry=contract.geometry,
         run=run,
+        contract=contract,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 from onnx import helper
 
@@ -11,7 +13,7 @@ from edge_fgr.familiar import FAMILIAR_KEY
 from edge_fgr.head import HEAD_KEY, head_to_json
 from edge_fgr_export.head_document import head_in
 
-__all__ = ["stamp"]
+__all__ = ["restamp", "stamp"]
 
 
 def stamp(model: onnx.ModelProto, contract: Contract, familiar: str | None = None) -> bytes:
@@ -29,6 +31,15 @@ def stamp(model: onnx.ModelProto, contract: Contract, familiar: str | None = Non
     props = {METADATA_KEY: contract.to_json()} | _head_of(model) | beside
     helper.set_model_props(stamped, props)
     return bytes(stamped.SerializeToString(deterministic=True))
+
+
+def restamp(path: Path, contract: Contract) -> bytes:
+    """Return the bytes of an exported model with another contract; all else stays as it is."""
+    model = onnx.load(path)
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            entry.value = contract.to_json()
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _head_of(model: onnx.ModelProto) -> dict[str, str]:

@@ -17,7 +17,7 @@ from edge_fgr_export.verify_images import Pool
 from edge_fgr_train.dataset import printable
 from edge_fgr_train.evaluate import wilson
 
-__all__ = ["Changed", "Comparison", "Side", "lines", "to_json"]
+__all__ = ["Changed", "Comparison", "Side", "facts_of", "lines", "to_json"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -108,8 +108,8 @@ def to_json(made: Comparison) -> dict[str, Any]:
         mcnemar = {"lost": verdict.lost, "won": verdict.won, "p": _digits(verdict.p)}
     return {
         "schema_version": 1,
-        "reference": _facts(made.reference),
-        "candidate": _facts(made.candidate),
+        "reference": facts_of(made.reference),
+        "candidate": facts_of(made.candidate),
         "pixels": made.pixels,
         "images": verdict.images,
         "labelled": verdict.labelled,
@@ -136,7 +136,8 @@ def to_json(made: Comparison) -> dict[str, Any]:
     }
 
 
-def _facts(side: Answerer) -> dict[str, Any]:
+def facts_of(side: Answerer) -> dict[str, Any]:
+    """Return what a document says of one side."""
     return {
         "file": side.name,
         "kind": side.kind,

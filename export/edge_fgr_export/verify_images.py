@@ -42,18 +42,26 @@ class Pool:
 _Found = tuple[Path, str, Label | None]
 
 
-def gather(arguments: Sequence[str], labels: Sequence[Label], splits: Sequence[str] = ()) -> Pool:
+def gather(
+    arguments: Sequence[str],
+    labels: Sequence[Label],
+    splits: Sequence[str] = (),
+    *,
+    labelled: bool = False,
+) -> Pool:
     """Find the images.
 
     Args:
         arguments: files, patterns, folders, indexes and public sets, as above.
         labels: classes of the model.
         splits: of labelled data, the only ones to take; without any, all.
+        labelled: refuse images whose right class is not known.
 
     Raises:
         InputMissingError, PermissionDeniedError: something is not there, or may not be read.
         DataError: an image under two labels, or under one that the model does not have.
-        UsageError: the data cannot be meant so; splits of what is not labelled.
+        UsageError: the data cannot be meant so; splits of what is not labelled, or no labels
+            where all must have one.
         MissingExtraError: a package that a public set needs is not installed.
     """
     known, found, twice = {*labels}, {}, 0
@@ -72,7 +80,15 @@ def gather(arguments: Sequence[str], labels: Sequence[Label], splits: Sequence[s
     if not found:
         raise InputMissingError("no images; give files, or folders that hold some")
     if twice:
-        say(f"verify: {twice} images are given more than once; each counts once")
+        say(f"{twice} images are given more than once; each counts once")
+    bare = [path for path, _, label in found.values() if label is None]
+    if labelled and bare:
+        if not bare[0].exists():
+            raise InputMissingError(f"{bare[0]}: no such data; check the path")
+        raise UsageError(
+            f"{bare[0]}: {len(bare)} of {len(found)} images have no label; give class folders of "
+            "the model's labels, or a .csv index"
+        )
     place = {label: i for i, label in enumerate(labels)}
     paths, names, truths = zip(*found.values(), strict=True)
     return Pool(paths, names, tuple(UNKNOWN if t is None else place[t] for t in truths))
@@ -115,7 +131,7 @@ def _labelled(argument: str, samples: Sequence[Sample], known: Collection[Label]
         first = printable("/".join(strange[0]))
         raise DataError(
             f"{argument}: {len(strange)} of its classes are none of the model's, first {first}; "
-            "leave them out, or give the images as files"
+            "leave them out (verify takes images without labels as files)"
         )
     return [(sample.path, sample.name, sample.label) for sample in samples]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edge_fgr.contract import Contract, Geometry, Label
     from edge_fgr.errors import EdgeFgrError
     from edge_fgr.prediction import (
+        Gate,
         LabelSet,
         ModelId,
         Prediction,
@@ -30,6 +31,7 @@ __all__ = [
     "Classifier",
     "Contract",
     "EdgeFgrError",
+    "Gate",
     "Geometry",
     "Label",
     "LabelSet",
@@ -46,6 +48,7 @@ _HOMES = {
     "Classifier": "classifier",
     "Contract": "contract",
     "EdgeFgrError": "errors",
+    "Gate": "prediction",
     "Geometry": "contract",
     "Label": "contract",
     "LabelSet": "prediction",

@@ -45,6 +45,7 @@ def card_lines(facts: dict[str, Any]) -> str:
         ),
         ("region", ",".join(map(str, geometry["roi"])) if geometry["roi"] else "whole picture"),
         *_confidence_rows(contract["confidence"] or {}),
+        *_operating_rows(contract["operating"]),
     ]
     rows += [(key, origin[key]) for key in ("recipe", "data", "commit", "licence", "notes")]
     for name, figures in (origin["metrics"] or {}).items():
@@ -89,3 +90,16 @@ def _confidence_rows(confidence: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _operating_rows(point: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Return the operating point, if there is one."""
+    if point is None:
+        return []
+    good, others = point["accepted"] + point["rejected"], point["missed"] + point["found"]
+    words = (
+        f"{' > '.join(point['label'])} from probability {point['threshold']:.6g} on (at most "
+        f"{point['max_false_reject']:g} of it rejected: {point['rejected']} of {good}; accepted of "
+        f"all others: {point['missed']} of {others})"
+    )
+    return [("accepts", words)]

@@ -215,6 +215,7 @@ class Classifier:
             verdict=answer.verdict,
             unknown=answer.unknown,
             labels=answer.labels,
+            gate=answer.gate,
         )
 
     def head(self) -> Head:

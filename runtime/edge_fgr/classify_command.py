@@ -35,6 +35,7 @@ def classify(
     cache: bool,
     coverage: float | None,
     gallery: Path | None,
+    gate: bool,
     explain: Path | None,
 ) -> None:
     """Classify images: a label from coarse to fine, with its probability.
@@ -42,7 +43,8 @@ def classify(
     Arguments are as ``edge_fgr.options.CLASSIFY`` describes them.
 
     Raises:
-        EdgeFgrError: of the one image; or an ``ImageError`` where some of many failed.
+        EdgeFgrError: of the one image; or an ``ImageError`` where some of many failed; or, with
+            ``gate``, itself where all went well and some were not accepted.
     """
     from edge_fgr.memory import one_arena, spare_memory
     from edge_fgr.sessions import import_runtime, open_session
@@ -83,6 +85,11 @@ def classify(
 
     prepare()
     classifier = Classifier.of(opening.result(), coverage=coverage, gallery=gallery)
+    if gate and classifier.contract.operating is None:
+        raise UsageError(
+            f"--gate: {classifier.contract.name} has no operating point; give it one with "
+            "edge-fgr evaluate --accept CLASS -o NEW.onnx"
+        )
     _warn(classifier)
     if not alone:
         gc.enable()
@@ -94,6 +101,7 @@ def classify(
     names = [file for file in files if isinstance(file, str)]
     out = writer(form, sys.stdout, ranks=ranks, names=names)
     failures: list[EdgeFgrError] = []
+    refused: list[str] = []
     done = 0
     stopped = [] if alone else _sigterm()
     # A bar and rows on one terminal would overwrite each other.
@@ -113,6 +121,8 @@ def classify(
                 failures.append(error)
                 if not alone:
                     say(f"edge-fgr: {one_line(error)}")
+            if gate and record["gate"] and not record["gate"]["accepted"]:
+                refused.append(f"{record['file']}: {record['verdict']['reason']}")  # type: ignore[index]
             advance(1, "")
             done += 1
             if stopped:
@@ -127,6 +137,10 @@ def classify(
             raise failures[0]
         raise ImageError(
             f"{len(failures)} of {len(files)} images failed; all others are classified"
+        )
+    if refused:
+        raise EdgeFgrError(
+            refused[0] if alone else f"{len(refused)} of {len(files)} images are not accepted"
         )
 
 

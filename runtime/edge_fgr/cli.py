@@ -16,6 +16,7 @@ from edge_fgr import (
     bench_command,
     classify_command,
     doctor_command,
+    evaluate_command,
     extras,
     gallery_command,
     watch_command,
@@ -121,7 +122,14 @@ def inspect(
     sys.stdout.write(to_line(facts) + "\n" if form == "json" else card_lines(facts))
 
 
-for _part in (gallery_command, watch_command, doctor_command, extras, bench_command):
+for _part in (
+    gallery_command,
+    watch_command,
+    doctor_command,
+    extras,
+    evaluate_command,
+    bench_command,
+):
     _part.add_to(app)
 
 

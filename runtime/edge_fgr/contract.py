@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from edge_fgr.confidence import Confidence
 from edge_fgr.errors import ContractError
+from edge_fgr.operating import OperatingPoint
 
 __all__ = [
     "METADATA_KEY",
@@ -24,6 +25,7 @@ __all__ = [
     "Contract",
     "Geometry",
     "Label",
+    "OperatingPoint",
     "Provenance",
     "Roi",
     "box_of",
@@ -32,9 +34,9 @@ __all__ = [
 ]
 
 METADATA_KEY = "edge_fgr"
-SCHEMA = 3
-"""1 had the temperature alone, 2 all of ``Confidence`` but the score ``whitened_cosine``; both are
-still read."""
+SCHEMA = 4
+"""1 had the temperature alone, 2 all of ``Confidence`` but the score ``whitened_cosine``, 3 no
+``operating``; all are still read."""
 
 Label = tuple[str, ...]
 """A class as a path from coarse to fine, such as ``("Fruit", "Apple", "Granny-Smith")``."""
@@ -118,6 +120,7 @@ class Contract:
     target: str = "fp32"
     confidence: Confidence | None = None
     provenance: Provenance = Provenance()
+    operating: OperatingPoint | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -134,6 +137,9 @@ class Contract:
                 f"confidence.back_off: {deepest} thresholds are needed, one for each level of the "
                 f"labels, not {len(back_off.thresholds)}"
             )
+
+        if self.operating and self.operating.label not in self.labels:
+            raise ContractError("operating: its label is none of the model's")
 
     @property
     def temperature(self) -> float:
@@ -166,15 +172,17 @@ class Contract:
             )
         if schema not in range(1, SCHEMA + 1) or isinstance(schema, bool):
             raise ContractError(f"contract: schema must be 1 to {SCHEMA}, not {schema!r}")
-        if schema == 1:
-            _refuse_later_keys(raw)
+        _refuse_later_keys(raw)
         contract: Contract = build(cls, raw, "contract")
         return contract
 
 
 def _refuse_later_keys(raw: Mapping[str, Any]) -> None:
-    """Raise ContractError when a document of schema 1 holds what only later ones know."""
-    confidence = raw.get("confidence")
+    """Raise ContractError when a document holds what only later schemas know."""
+    schema = raw["schema"]
+    if schema < 4 and "operating" in raw:
+        raise ContractError(f"contract: unknown key 'operating' in schema {schema}")
+    confidence = raw.get("confidence") if schema == 1 else None
     if isinstance(confidence, Mapping) and (later := sorted(set(confidence) - {"temperature"})):
         raise ContractError(
             f"contract.confidence: unknown key {', '.join(map(repr, later))} in schema 1; "

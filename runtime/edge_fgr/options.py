@@ -86,6 +86,13 @@ CLASSIFY: Final = (
     ),
     Option("gallery", ("-g", "--gallery"), "path", "Classes that were enrolled (edge-fgr enroll)."),
     Option(
+        "gate",
+        ("--gate",),
+        bool,
+        "Exit code 1 where the model's operating point does not accept an image.",
+        default=False,
+    ),
+    Option(
         "explain", ("--explain",), "path", "Folder for pictures of the evidence, one per image."
     ),
 )

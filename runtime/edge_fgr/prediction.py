@@ -7,7 +7,16 @@ from typing import Literal
 
 from edge_fgr.contract import Label
 
-__all__ = ["LabelSet", "ModelId", "Prediction", "Ranked", "Timings", "UnknownScore", "Verdict"]
+__all__ = [
+    "Gate",
+    "LabelSet",
+    "ModelId",
+    "Prediction",
+    "Ranked",
+    "Timings",
+    "UnknownScore",
+    "Verdict",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +52,16 @@ class Verdict:
     Attributes:
         kind: ``class`` says a whole label, ``coarse`` the beginning of one, because the end is not
             certain enough; ``unknown`` says that the image belongs to no class, ``uncertain`` that
-            not even the first name of a label is certain enough.
-        label: the label or its beginning; empty when unknown or uncertain.
+            not even the first name of a label is certain enough. Where the model has an operating
+            point, ``class`` says that the image is accepted, and ``rejected`` that it is not.
+        label: the label or its beginning; when rejected, the best of the other classes, however
+            certain; empty when unknown or uncertain.
         probability: of ``label``, summed over all classes under it; where none is said, that of the
             best class.
         reason: one plain sentence with the numbers in it.
     """
 
-    kind: Literal["class", "coarse", "unknown", "uncertain"]
+    kind: Literal["class", "coarse", "unknown", "uncertain", "rejected"]
     label: Label
     probability: float
     reason: str
@@ -63,6 +74,24 @@ class UnknownScore:
     score: float
     threshold: float
     method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What the model's operating point makes of the image.
+
+    Attributes:
+        label: the class that is accepted.
+        accepted: whether the image is: its probability reaches the threshold, and it is not
+            unknown.
+        probability: of ``label``.
+        threshold: least probability to be accepted.
+    """
+
+    label: Label
+    accepted: bool
+    probability: float
+    threshold: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +117,7 @@ class Prediction:
         verdict: what may be said with the precision that the model promises.
         unknown: the score behind *unknown*; None where the model has none fitted.
         labels: the set of labels for the coverage that was asked for; None where none was.
+        gate: whether the image is accepted; None where the model has no operating point.
     """
 
     label: Label
@@ -99,3 +129,4 @@ class Prediction:
     verdict: Verdict
     unknown: UnknownScore | None = None
     labels: LabelSet | None = None
+    gate: Gate | None = None

@@ -30,6 +30,7 @@ class Record(TypedDict):
     verdict: dict[str, Any] | None
     unknown: dict[str, Any] | None
     set: dict[str, Any] | None
+    gate: dict[str, Any] | None
     evidence: str | None
     error: dict[str, Any] | None
 
@@ -49,6 +50,7 @@ def blank_record(file: str, status: str, model: ModelId, device: str) -> Record:
         verdict=None,
         unknown=None,
         set=None,
+        gate=None,
         evidence=None,
         error=None,
     )
@@ -96,6 +98,13 @@ def record_of(file: str, outcome: Prediction | EdgeFgrError, model: ModelId, dev
             "labels": [list(label) for label in labels.labels],
             "reason": labels.reason,
         }
+    if outcome.gate is not None:
+        record["gate"] = {
+            "label": list(outcome.gate.label),
+            "accepted": outcome.gate.accepted,
+            "probability": round(outcome.gate.probability, 6),
+            "threshold": outcome.gate.threshold,
+        }
     return record
 
 
@@ -137,6 +146,7 @@ class Journal(WholeLines):
     def get(self, file: str) -> Record:
         """Return the record of a file that is in the journal."""
         record: Record = json.loads(self.at(self._offsets[file]))
+        record.setdefault("gate", None)  # a journal from before there were any
         return record
 
 

@@ -66,8 +66,14 @@ def _rows(record: Record, ranks: int) -> list[tuple[str, str]]:
     if verdict is None or not top:  # an error
         return []
     share, name = top[0]
-    if verdict["kind"] == "class":
+    if verdict["kind"] == "class" and record["gate"]:
+        said = (f"{verdict['probability']:.2%}", f"{_path(verdict['label'])} (accepted)")
+        rows = [said, *(top if ranks > 1 else [])]
+    elif verdict["kind"] == "class":
         rows = top
+    elif verdict["kind"] == "rejected" and verdict["label"]:
+        perhaps = f"{_path(verdict['label'])} {verdict['probability']:.2%}"
+        rows = [("", f"rejected (perhaps {perhaps})"), *(top if ranks > 1 else [])]
     elif verdict["kind"] == "coarse":
         said = (
             f"{verdict['probability']:.2%}",
@@ -99,6 +105,7 @@ class _Csv(Writer):
         "error_code", "error_kind", "error_message",
         "verdict", "verdict_label", "verdict_probability", "verdict_reason",
         "unknown_score", "unknown_threshold", "set_coverage", "set_labels", "evidence",
+        "gate_label", "gate_accepted", "gate_probability", "gate_threshold",
     )  # fmt: skip
 
     def __init__(self, out: IO[str], ranks: int) -> None:
@@ -137,7 +144,10 @@ def _verdict_cells(record: Record) -> list[Any]:
     cells += [verdict.get("probability"), verdict.get("reason")]
     cells += [unknown.get("score"), unknown.get("threshold"), labels.get("coverage")]
     held = " | ".join("/".join(label) for label in labels.get("labels", ()))
-    return [*cells, held, record["evidence"]]
+    gate = record["gate"] or {}
+    accepted = {True: "true", False: "false"}.get(gate.get("accepted", ""), "")
+    cells += [held, record["evidence"], "/".join(gate.get("label", ())), accepted]
+    return [*cells, gate.get("probability"), gate.get("threshold")]
 
 
 def writer(form: Format, out: IO[str], *, ranks: int, names: list[str]) -> Writer:

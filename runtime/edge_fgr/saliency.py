@@ -267,6 +267,8 @@ def _said(prediction: Prediction, labels: tuple[Label, ...]) -> tuple[Label | No
     """
     verdict = prediction.verdict
     words = f"verdict: {'/'.join(verdict.label) or verdict.kind}"
+    if verdict.kind == "rejected":
+        words = f"verdict: rejected, perhaps {'/'.join(verdict.label)}"
     if prediction.label in labels:
         return prediction.label, words
     return None, f"{words}; {prediction.label[-1]} is enrolled and has no map"

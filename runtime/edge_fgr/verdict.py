@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge_fgr import decision
 from edge_fgr.errors import UsageError
-from edge_fgr.prediction import LabelSet, Ranked, UnknownScore, Verdict
+from edge_fgr.prediction import Gate, LabelSet, Ranked, UnknownScore, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ class Answer:
     verdict: Verdict
     unknown: UnknownScore | None
     labels: LabelSet | None
+    gate: Gate | None = None
 
 
 class Decider:
@@ -74,6 +75,10 @@ class Decider:
         self._why_not = "no back-off was fitted" if fitted else "no confidence was fitted"
         self._coverage = coverage
         self._quantile = 0.0 if coverage is None else quantile_of(contract, coverage)
+        self._operating = contract.operating
+        accepted = contract.operating.label if contract.operating else None
+        self._others = [i for i, label in enumerate(self._labels) if label != accepted]
+        self._place = self._labels.index(accepted) if accepted else -1
         self._fitted_on = f"{fitted.images} images, {fitted.fitted_on}" if fitted else ""
 
     def __call__(self, logits: Floats, embedding: Floats | None, top_k: int) -> Answer:
@@ -88,11 +93,15 @@ class Decider:
         order = decision.best(values, top_k)
         ranked = tuple(Ranked(self._labels[i], float(values[i])) for i in order)
         unknown = self._score(logits, embedding, order[0])
-        if unknown is not None and unknown.score < unknown.threshold:
+        strange = unknown is not None and unknown.score < unknown.threshold
+        gate = self._gate(values, strange=strange)
+        if unknown is not None and strange:
             verdict = self._stranger(unknown, ranked[0])
+        elif gate is not None:
+            verdict = self._gated(values, gate)
         else:
             verdict = self._name(values, ranked[0])
-        return Answer(ranked, verdict, unknown, self._set(values))
+        return Answer(ranked, verdict, unknown, self._set(values), gate)
 
     def _score(self, logits: Floats, embedding: Floats | None, best: int) -> UnknownScore | None:
         unknown = self._unknown
@@ -114,6 +123,27 @@ class Decider:
             f"known classes ({self._fitted_on})"
         )
         return Verdict("unknown", (), nearest.probability, reason)
+
+    def _gate(self, values: Floats, *, strange: bool) -> Gate | None:
+        point = self._operating
+        if point is None:
+            return None
+        share = float(values[self._place])
+        return Gate(point.label, share >= point.threshold and not strange, share, point.threshold)
+
+    def _gated(self, values: Floats, gate: Gate) -> Verdict:
+        """Return the accepted class, or the best of the others: here certainty is not asked."""
+        name, share, least = gate.label[-1], gate.probability, gate.threshold
+        if gate.accepted:
+            reason = f"{name} has {share:.6g} and needs {least:.6g} to be accepted"
+            return Verdict("class", gate.label, share, reason)
+        said = f"{name} has only {share:.6g} of {least:.6g} needed to be accepted"
+        if not self._others:
+            return Verdict("rejected", (), share, said)
+        best = max(self._others, key=lambda i: float(values[i]))
+        label, next_best = self._labels[best], float(values[best])
+        reason = f"{said}; of the others {label[-1]} is the best with {next_best:.6g}"
+        return Verdict("rejected", label, next_best, reason)
 
     def _name(self, values: Floats, best: Ranked) -> Verdict:
         """Return the deepest name that is certain enough."""

@@ -198,7 +198,7 @@ def test_fitted_on_photos_stored_and_shown(cli, photos, tmp_path):
     assert "32 images, golden photos" in shown and "max_minus_mean below" in shown
     assert "0.95 right (certainty 0.95)" in shown and "coverage 0.8: " in shown
     facts = json.loads(cli("inspect", path, "--format", "json").stdout)
-    assert facts["contract"]["schema"] == 3
+    assert facts["contract"]["schema"] == 4
     assert len(facts["contract"]["confidence"]["conformal"]["quantiles"]) == 3
 
 

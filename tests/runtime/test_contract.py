@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from edge_fgr.confidence import BackOff, Confidence, Conformal, Unknown
-from edge_fgr.contract import Contract, Geometry, Provenance
+from edge_fgr.contract import SCHEMA, Contract, Geometry, OperatingPoint, Provenance
 from edge_fgr.errors import ContractError
 from edge_fgr.model import embedded, open_model
 
@@ -27,6 +27,7 @@ CONTRACT = Contract(
         fitted_on="calibration",
     ),
     provenance=Provenance(recipe="r", metrics={"test": {"int8_top1": 0.9}}),
+    operating=OperatingPoint(("Vegetables",), 0.625, 0.05, 38, 2, 1, 30),
 )
 
 
@@ -57,9 +58,10 @@ def changed(**changes: object) -> str:
         ({"geometry__zoom": 2}, "unknown key 'zoom'"),
         ({"name": KeyError}, "missing key 'name'"),
         ({"geometry__size": KeyError}, "missing key 'size'"),
-        ({"schema": 4}, "newer"),
-        ({"schema": 0}, "1 to 3"),
-        ({"schema": 1}, "'unknown' in schema 1"),
+        ({"schema": 5}, "newer"),
+        ({"schema": 0}, "1 to 4"),
+        ({"schema": 1, "operating": KeyError}, "'unknown' in schema 1"),
+        ({"schema": 3}, "'operating' in schema 3"),
         ({"schema": KeyError}, "schema"),
         ({"schema": True}, "schema"),
         ({"version": "3"}, "an integer is needed"),
@@ -103,6 +105,15 @@ def changed(**changes: object) -> str:
         ({"confidence__back_off__thresholds": [0.5]}, "2 thresholds are needed"),
         ({"confidence__back_off__thresholds": [0.5, "x"]}, "a number"),
         ({"provenance__metrics": [1]}, "an object is needed"),
+        ({"operating__label": ["Fruit"]}, "its label is none"),
+        ({"operating__threshold": 0}, "threshold"),
+        ({"operating__threshold": 1.01}, "threshold"),
+        ({"operating__threshold": float("nan")}, "threshold"),
+        ({"operating__max_false_reject": 0}, "max_false_reject"),
+        ({"operating__max_false_reject": 1}, "max_false_reject"),
+        ({"operating__missed": -1}, "counts"),
+        ({"operating__missed": KeyError}, "missing key 'missed'"),
+        ({"operating__colour": 1}, "unknown key 'colour'"),
     ],
 )
 def test_what_breaks_a_rule_is_refused(changes, says):
@@ -121,14 +132,21 @@ def test_optional_parts_may_be_absent():
     assert Contract.from_json(text).confidence is None
 
 
-def test_older_schemas_are_read_and_3_is_written():
-    assert Contract.from_json(changed(schema=2)) == replace(CONTRACT, schema=2)
-    text = changed(schema=1, confidence={"temperature": 0.8})
+def test_older_schemas_are_read_and_4_is_written():
+    for older in (2, 3):
+        read = Contract.from_json(changed(schema=older, operating=KeyError))
+        assert read == replace(CONTRACT, schema=older, operating=None)
+    text = changed(schema=1, confidence={"temperature": 0.8}, operating=KeyError)
     contract = Contract.from_json(text)
     assert contract.schema == 1 and contract.confidence == Confidence(0.8)
     again = Contract.from_json(contract.to_json())
-    assert json.loads(contract.to_json())["schema"] == again.schema == 3
+    assert json.loads(contract.to_json())["schema"] == again.schema == SCHEMA == 4
     assert (again.confidence, again.labels) == (contract.confidence, contract.labels)
+
+
+def test_the_operating_point_may_be_absent():
+    for absent in (None, KeyError):
+        assert Contract.from_json(changed(operating=absent)).operating is None
 
 
 def test_every_part_of_the_confidence_may_be_absent():

@@ -10,7 +10,7 @@ import pytest
 
 from edge_fgr import Classifier
 from edge_fgr.confidence import BackOff, Confidence, Conformal, Unknown
-from edge_fgr.contract import Contract, Geometry
+from edge_fgr.contract import Contract, Geometry, OperatingPoint
 from edge_fgr.decision import back_off, conformal_set, probabilities, unknown_score
 from edge_fgr.errors import ContractError, UsageError
 from edge_fgr.familiar import FAMILIAR_KEY, Familiar, familiar_from_json
@@ -72,6 +72,54 @@ def test_without_confidence_the_best_class_is_said():
     assert answer.unknown is answer.labels is None and len(answer.top_k) == 4
     only = decider(Confidence(0.5))(logits_for(0.3, 0.3, 0.2, 0.2), None, 1).verdict
     assert only.kind == "class" and only.reason == "no back-off was fitted"
+
+
+def gated(threshold, confidence=FITTED, **more) -> Decider:
+    point = OperatingPoint(LABELS[2], threshold, 0.05, 95, 5, 1, 99)
+    contract = Contract("x", 1, LABELS, Geometry(64), confidence=confidence, operating=point)
+    return Decider(contract, **more)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "label", "accepted", "reason"),
+    [
+        ((0.02, 0.03, 0.7, 0.25), "class", LABELS[2], True, "Kiwi has 0.7 and needs 0.4 to be"),
+        # Accepted though another class is more probable, and though back-off would not say it.
+        ((0.02, 0.01, 0.45, 0.52), "class", LABELS[2], True, "Kiwi has 0.45 and needs 0.4"),
+        ((0.9, 0.05, 0.03, 0.02), "rejected", LABELS[0], False, "Kiwi has only 0.03 of 0.4"),
+        # Rejected though no class is more probable: the best of the others is said.
+        ((0.35, 0.01, 0.39, 0.25), "rejected", LABELS[0], False, "Gala is the best with 0.35"),
+        ((0.25, 0.24, 0.26, 0.25), "unknown", (), False, "below 1"),
+    ],
+)
+def test_the_operating_point_is_obeyed(values, kind, label, accepted, reason):
+    answer = gated(0.4)(logits_for(*values), None, 2)
+    assert (answer.verdict.kind, answer.verdict.label) == (kind, label)
+    assert reason in answer.verdict.reason and "\n" not in answer.verdict.reason
+    assert (answer.gate.label, answer.gate.accepted) == (LABELS[2], accepted)
+    assert answer.gate.probability == pytest.approx(values[2]) and answer.gate.threshold == 0.4
+    assert answer.top_k[0].label == LABELS[int(np.argmax(values))]  # this keeps its meaning
+    assert decider()(logits_for(*values), None, 2).gate is None
+
+
+def test_an_unknown_image_is_not_accepted_however_probable():
+    strict = replace(FITTED, unknown=Unknown("max_minus_mean", 1e9, 0.05))
+    answer = gated(0.01, strict)(logits_for(0.01, 0.01, 0.97, 0.01), None, 1)
+    assert answer.verdict.kind == "unknown" and not answer.gate.accepted
+    assert gated(0.01, None)(logits_for(0.01, 0.01, 0.97, 0.01), None, 1).gate.accepted
+
+
+def test_a_probability_that_equals_the_threshold_is_accepted():
+    logits = logits_for(0.2, 0.2, 0.4, 0.2)
+    exact = float(probabilities(logits)[2])
+    assert gated(exact, None)(logits, None, 1).gate.accepted
+    assert not gated(np.nextafter(exact, 1), None)(logits, None, 1).gate.accepted
+
+
+def test_enrolled_classes_can_only_take_from_the_accepted_one():
+    ask = gated(0.4, enrolled=(("Tool", "Saw"),))
+    answer = ask(logits_for(0.02, 0.02, 0.3, 0.02, 0.64), None, 1)
+    assert (answer.verdict.kind, answer.verdict.label) == ("rejected", ("Tool", "Saw"))
 
 
 def test_sets_hold_what_the_quantile_lets_in():

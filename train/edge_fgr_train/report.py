@@ -20,11 +20,12 @@ from edge_fgr.decision import probabilities, roll_up
 from edge_fgr.files import atomic_write
 from edge_fgr_train import plots
 from edge_fgr_train.chain import Point
+from edge_fgr_train.confusion import DEPTH, confusion, has_coarse, matrix
 from edge_fgr_train.dataset import Sample, targets_of
 from edge_fgr_train.environment import environment
 from edge_fgr_train.evaluate import coarse_hits, wilson
 from edge_fgr_train.network import Network
-from edge_fgr_train.pages import clean, render
+from edge_fgr_train.pages import render
 from edge_fgr_train.parts import FITTED, Split
 from edge_fgr_train.recipe import Recipe
 from edge_fgr_train.recipe_lines import recipe_lines
@@ -37,16 +38,10 @@ __all__ = ["Report", "write_report"]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
-_DEPTH = 2
-"""Path elements of a coarse class."""
-
 _TOP = 20
 
 _LEAST_CROSSED = 40
 """Judged images from which on halves of them can fit a temperature."""
-
-_MOST_LABELS = 48
-"""With more classes, the rows of a matrix are too low for labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +95,7 @@ def write_report(folder: Path, report: Report) -> Path:
     classes = len(report.labels)
     truth = np.array(targets_of(report.judged, report.labels), np.intp)
     to_fit = np.bincount(targets_of(report.split.fit, report.labels), minlength=classes)
-    counts = _confusion(truth, report.logits.argmax(1), classes)
+    counts = confusion(truth, report.logits.argmax(1), classes)
     by_size = np.argsort(to_fit, kind="stable")
     pairs = frequent_pairs(
         report.judged, report.split.fit, report.labels, truth, report.logits, report.temperature,
@@ -144,7 +139,7 @@ def _figures(report: Report, truth: Ints, counts: Ints) -> dict[str, Any]:
         "judged_classes": len(recalls),
         "coarse": None,
     }
-    if _has_coarse(report.labels):
+    if has_coarse(report.labels):
         right = coarse_hits(report.logits, truth.tolist(), report.labels, report.temperature)
         figures["coarse"] = float(right.mean())
         figures["coarse_interval"] = wilson(int(right.sum()), total)
@@ -170,50 +165,14 @@ def _features(report: Report) -> dict[str, Any] | None:
     }
 
 
-def _confusion(truth: Ints, answer: Ints, classes: int) -> Ints:
-    """Count ``(C, C)`` images: rows are true classes, columns are answers."""
-    return np.bincount(truth * classes + answer, minlength=classes**2).reshape(classes, classes)
-
-
-def _has_coarse(labels: Sequence[Label]) -> bool:
-    return 1 < len({label[:_DEPTH] for label in labels}) < len(labels)
-
-
 def _matrices(report: Report, truth: Ints, counts: Ints) -> list[dict[str, Any]]:
-    if not _has_coarse(report.labels):
-        return [_matrix(counts, report.labels, "classes")]
+    if not has_coarse(report.labels):
+        return [matrix(counts, report.labels, "classes")]
     shares = probabilities(report.logits, report.temperature)
-    coarse, summed = roll_up(shares, report.labels, _DEPTH)
-    above = np.array([coarse.index(label[:_DEPTH]) for label in report.labels])
-    rolled = _confusion(above[truth], summed.argmax(1), len(coarse))
-    return [_matrix(rolled, coarse, "coarse classes"), _matrix(counts, report.labels, "classes")]
-
-
-def _matrix(counts: Ints, labels: Sequence[Label], what: str) -> dict[str, Any]:
-    """Return a heat map and its labels: of each class, or of groups where there are many."""
-    n = len(labels)
-    bounds = [
-        [i for i in range(1, n) if labels[i][:depth] != labels[i - 1][:depth]]
-        for depth in (1, _DEPTH)
-    ]
-    thick, thin = ([] if len(cuts) == n - 1 else cuts for cuts in bounds)  # a line at each: a grid
-    strips = [(label, i, i + 1) for i, label in enumerate(labels)]
-    if n > _MOST_LABELS:
-        groups = zip([0, *thick], [*thick, n], strict=True)
-        strips = [(labels[a][:1], a, b) for a, b in groups if thick and b - a >= n / 20]
-    cells = [
-        (row, column, int(counts[row, column])) for row, column in np.argwhere(counts).tolist()
-    ]
-    title = f"Confusion matrix of {n} {what}"
-    return {
-        "title": title,
-        "n": n,
-        "grouped": n > _MOST_LABELS,
-        "svg": plots.heat_map(counts, thin=thin, thick=thick, label=title),
-        "strips": strips,
-        "side": max(160, min(680, 40 * n)),
-        "data": {"names": [" / ".join(map(clean, label)) for label in labels], "cells": cells},
-    }
+    coarse, summed = roll_up(shares, report.labels, DEPTH)
+    above = np.array([coarse.index(label[:DEPTH]) for label in report.labels])
+    rolled = confusion(above[truth], summed.argmax(1), len(coarse))
+    return [matrix(rolled, coarse, "coarse classes"), matrix(counts, report.labels, "classes")]
 
 
 def _calibration(report: Report, truth: Ints) -> dict[str, Any]:
