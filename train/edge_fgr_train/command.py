@@ -14,9 +14,10 @@ from edge_fgr.errors import UsageError
 from edge_fgr.progress import say
 from edge_fgr_train.chain_run import Result, fit_run
 from edge_fgr_train.checkpoint import Run, load_network
-from edge_fgr_train.dataset import labels_of, targets_of
+from edge_fgr_train.dataset import counts_of, labels_of, targets_of
 from edge_fgr_train.embedder import Embedder, open_embedder
 from edge_fgr_train.evaluate import logits_of
+from edge_fgr_train.imbalance import balanced_by
 from edge_fgr_train.loop import train
 from edge_fgr_train.mic import mic_labels, permutation_threshold
 from edge_fgr_train.network import as_finished, device_of
@@ -39,6 +40,7 @@ def run(
     changes: Sequence[str],
     device: str,
     base: str = "",
+    imbalance: str = "none",
 ) -> None:
     """Train ``data`` by a recipe into the folder ``output``; resume what was interrupted.
 
@@ -49,17 +51,25 @@ def run(
         changes: ``section.key=value`` items.
         device: ``auto``, ``cpu`` or ``cuda``.
         base: what a chain stands on: a backbone's name, a run's folder or a model.
+        imbalance: ``auto`` chooses the recipe's ``balance`` by the images to fit; ``none``.
 
     Raises:
         EdgeFgrError: see the error tree; nothing half-written is left under a final name.
     """
     processor = device_of(device)
     recipe = load_recipe(recipe_name, changes)
+    if imbalance not in ("auto", "none"):
+        raise UsageError(f"--imbalance {imbalance}: auto or none")
+    if imbalance == "auto" and recipe.chain is not None:
+        raise UsageError("--imbalance is for networks; a chain weighs its classes: chain.balanced")
     if recipe.chain is None:
         if base:
             raise UsageError("--model is for chains; add --head, or name model.backbone with --set")
         split = split_of(data, recipe, recipe_name)
         _say(recipe, split)
+        if imbalance == "auto":
+            recipe, words = balanced_by(recipe, counts_of(split.fit, labels_of(split.fit)))
+            say(f"imbalance: {words}")
         train(split, recipe, output, processor)
         report = _of_network(output, recipe, split, processor)
     else:

@@ -12,24 +12,27 @@ from torchvision.transforms import v2
 
 from edge_fgr.parallel import cores, ordered_map
 from edge_fgr_train.augment import TrainingSet, seed_of
+from edge_fgr_train.sampling import Sampler, draw_order
 from edge_fgr_train.settings_steps import Augment
 
 __all__ = ["draw_batches", "mixer"]
 
 
 def draw_batches(
-    pictures: TrainingSet, size: int, seed: int, steps: int
+    pictures: TrainingSet, size: int, seed: int, steps: int, sampler: Sampler = "natural"
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield pixels uint8 ``(N, H, W, 3)`` and classes ``(N,)``.
 
-    They are ``steps`` full batches, in an order that depends on (seed, epoch) alone.
+    They are ``steps`` full batches, chosen in an order that depends on (seed, epoch) alone.
     """
     generator = torch.Generator().manual_seed(seed_of(seed, pictures.epoch))
-    order = torch.randperm(len(pictures), generator=generator).tolist()
+    order = draw_order(pictures.targets, sampler, generator)
     chosen = [order[step * size : (step + 1) * size] for step in range(steps)]
     # Two draw on a small machine: one would be drawn in the caller's own thread.
     workers = min(8, max(2, cores() // 2))
-    yield from ordered_map(lambda rows: _batch([pictures[row] for row in rows]), chosen, workers)
+    yield from ordered_map(
+        lambda rows: _batch([pictures.draw(*row) for row in rows]), chosen, workers
+    )
 
 
 def _batch(drawn: Sequence[tuple[npt.NDArray[np.uint8], int]]) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from edge_fgr.files import atomic_write
 from edge_fgr.progress import Advance, progress, say
 from edge_fgr_train.augment import TrainingSet, seed_of, size_at
 from edge_fgr_train.checkpoint import load_state, rows_of, save_network, save_state
-from edge_fgr_train.dataset import labels_of, targets_of
+from edge_fgr_train.dataset import counts_of, labels_of, targets_of
 from edge_fgr_train.finish import judged, refit
 from edge_fgr_train.loading import draw_batches, mixer
 from edge_fgr_train.network import Network
@@ -51,7 +51,7 @@ def train(
         OutputError: the folder cannot be written.
     """
     labels = labels_of(split.fit)
-    task = task or Task(recipe, labels, device)
+    task = task or Task(recipe, labels, device, counts_of(split.fit, labels))
     run = replace(run_of(split, recipe), source=task.source)
     contract = contract_of(split, recipe)
     training = _Training(split, recipe, task)
@@ -77,7 +77,7 @@ def train(
             log = "".join(json.dumps(each) + "\n" for each in training.rows)
             atomic_write(folder / "log.jsonl", log)
             say(json.dumps(row))
-    if recipe.model.refit != "none":
+    if recipe.model.refit != "none" or recipe.balance.classifier == "crt":
         refit(folder, split, device)
     return contract
 
@@ -185,7 +185,8 @@ class _Training:
         rules, fixing = self._rules, number >= self._main
         mix = None if fixing else mixer(self._recipe.augment, network.head.out_features)
         total = 0.0
-        drawn = draw_batches(self._pictures, rules.batch, rules.seed, self.steps)
+        sampler = self._recipe.balance.sampler
+        drawn = draw_batches(self._pictures, rules.batch, rules.seed, self.steps, sampler)
         for step, (pixels, targets) in enumerate(drawn):
             torch.manual_seed(seed_of(rules.seed, number, step, 1))
             x, y = pixels.to(self._task.device), targets.to(self._task.device)
