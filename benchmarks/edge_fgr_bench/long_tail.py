@@ -1,15 +1,16 @@
 """What helps rare classes? A recipe on a long tail, with and without changes, on the same images.
 
     python -m edge_fgr_bench.long_tail DATA OUT [--recipe default] [--common k=v ...]
-                                       [--name NAME --set k=v ...] [--seeds 0,1,2]
-                                       [--split val|test] [--int8] [--json]
+                                       [--name NAME --set k=v ...] [--taus 0.5,1]
+                                       [--seeds 0,1,2] [--split val|test] [--int8] [--json]
     python -m edge_fgr_bench.long_tail DATA --make-list LIST.txt
 
 DATA is GroceryStoreDataset; ``long_tail.txt`` names the images of its ``train`` that are fitted:
 the largest class has 50, the smallest 1. The recipe with the ``--common`` changes is trained as it
 is, and again with those of ``--set``, by the command line in a process of its own. Both answer
 ``val``, or ``test`` with ``--split``; by the fp32 network, or with ``--int8`` by the exported file.
-What is finished in OUT is not done again, so several ``--name`` share one base.
+What is finished in OUT is not done again, so several ``--name`` share one base. ``--taus`` adds
+what the base would say with adjusted logits (``balance.adjust = bias``): that needs no training.
 
 Recalls are means over classes that have judged images: all (macro), and the thirds of the classes
 by their fitted images. The interval of a difference is by bootstrap over images (10,000 draws,
@@ -105,6 +106,7 @@ def compare(
     *,
     int8: bool = False,
     names: frozenset[str] | None = None,
+    taus: Sequence[float] = (),
 ) -> dict[str, Figures]:
     """Train what ``plans`` names, and judge each against the first.
 
@@ -117,6 +119,7 @@ def compare(
         split: what is judged.
         int8: judge the exported file instead of the network.
         names: images to fit, relative to ``data``; None: the committed list.
+        taus: strengths at which the first is judged again, its logits adjusted.
 
     Raises:
         InputMissingError: an image of the list is not there.
@@ -131,6 +134,7 @@ def compare(
     labels = labels_of(fit)
     judged = [s for s in everything if s.split == split and s.label in set(labels)]
     truth = np.array(targets_of(judged, labels))
+    counts = np.array(counts_of(fit, labels))
     answers: dict[str, npt.NDArray[np.intp]] = {}
     for name, changes in plans.items():
         home = out / name
@@ -147,10 +151,12 @@ def compare(
                 with atomic_path(kept) as beside, beside.open("wb") as file:
                     np.savez(file, names=np.array([s.name for s in judged]), logits=logits)
             with np.load(kept) as read:
-                found.append(read["logits"].argmax(1))
-        answers[name] = np.stack(found)
+                found.append(read["logits"])
+        answers[name] = np.stack(found).argmax(2)  # (S, N, C) to (S, N)
+        for tau in taus if name == next(iter(plans)) else ():
+            adjusted = np.stack(found) - tau * np.log(counts / counts.sum())
+            answers[f"{name} tau {tau:g}"] = adjusted.argmax(2)
     base = answers[next(iter(plans))]
-    counts = np.array(counts_of(fit, labels))
     return {name: figures_of(counts, truth, said, base) for name, said in answers.items()}
 
 
@@ -211,6 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--common", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--name", default="changed")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--taus", default="", metavar="TAU,...", help="of the base, adjusted")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--split", choices=("val", "test"), default="val")
     parser.add_argument("--int8", action="store_true", help="judge the exported file")
@@ -226,14 +233,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UsageError(f"--name {BASE}: is that of the recipe without --set; choose another")
     try:
         seeds = [int(seed) for seed in options.seeds.split(",")]
+        taus = [float(tau) for tau in options.taus.split(",") if tau]
     except ValueError:
-        raise UsageError(f"--seeds {options.seeds}: whole numbers with commas, like 0,1") from None
+        raise UsageError("--seeds and --taus: numbers with commas, like 0,1") from None
     plans: dict[str, Sequence[str]] = {BASE: options.common}
     if options.changes:
         plans[options.name] = [*options.common, *options.changes]
     found = compare(
-        options.data, options.out, options.recipe, plans, seeds, options.split, int8=options.int8
-    )
+        options.data, options.out, options.recipe, plans, seeds, options.split,
+        int8=options.int8, taus=taus,
+    )  # fmt: skip
     if options.json:
         facts: dict[str, Any] = {name: asdict(figures) for name, figures in found.items()}
         print(json.dumps({"schema_version": 1, "split": options.split, "figures": facts}))
