@@ -79,6 +79,13 @@ def train(
         Path | None,
         typer.Option(help="Fine-tune this run for INT8, where export says that INT8 costs much."),
     ] = None,
+    imbalance: Annotated[
+        str,
+        typer.Option(
+            help="auto chooses by the images of each class what is done for rare ones, and says "
+            "it; none leaves it to the recipe."
+        ),
+    ] = "none",
     device: Device = "auto",
 ) -> None:
     """Train a network, or a classifier on embeddings, on labelled photographs (extra: train)."""
@@ -88,6 +95,8 @@ def train(
                 "--qat takes recipe and network from its run; leave --recipe, --head, --select, "
                 "--model and --l2 out"
             )
+        if imbalance != "none":
+            raise UsageError("--imbalance has no meaning with --qat, which looks at no labels")
         heavy("train", "command").run_qat(qat, data, output, changes or (), device)
         return
     if data is None:
@@ -100,7 +109,7 @@ def train(
     if (model or l2) and not chained and recipe is None:
         raise UsageError("--model and --l2 are for chains; add --head svm or --head logreg")
     name = recipe or ("chain" if chained else "default")
-    heavy("train", "command").run(data, output, name, wanted, device, model or "")
+    heavy("train", "command").run(data, output, name, wanted, device, model or "", imbalance)
 
 
 def features(

@@ -60,6 +60,7 @@ class TrainingSet:
         sharers: how many processes share the memory that pictures may take.
 
     Attributes:
+        targets: the class of each.
         epoch: which draws are made.
         size: side of the pictures, in pixels.
         still: the device's own geometry, if pictures shall be as it sees them, but for a mirror.
@@ -74,7 +75,7 @@ class TrainingSet:
         seed: int,
         sharers: int = 1,
     ) -> None:
-        self._samples, self._targets, self._rules, self._seed = samples, targets, rules, seed
+        self._samples, self.targets, self._rules, self._seed = samples, targets, rules, seed
         short = rules.size if rules.crop == "shift" else round(rules.size * _ENOUGH)
         self._cache = PictureCache(geometry, short, cache_bytes() // sharers)
         self.epoch, self.size = 0, rules.size
@@ -85,13 +86,17 @@ class TrainingSet:
 
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         """Draw the picture of this epoch: pixels ``(size, size, 3)``, and the class."""
+        return self.draw(index)
+
+    def draw(self, index: int, again: int = 0) -> tuple[Pixels, int]:
+        """Draw the picture of this epoch; ``again`` counts the times that it was drawn before."""
         rules, sample = self._rules, self._samples[index]
-        draws = np.random.default_rng([self._seed, self.epoch, index])
+        draws = np.random.default_rng([self._seed, self.epoch, index, *([again] if again else [])])
         if self.still is not None:
             pixels = load(sample.path, self.still)
             if draws.random() < rules.flip:
                 pixels = pixels[:, ::-1]
-            return np.ascontiguousarray(pixels), self._targets[index]
+            return np.ascontiguousarray(pixels), self.targets[index]
         whole = self._cache.get(sample)
         cut = self._shifted if rules.crop == "shift" else self._cut
         picture = cut(whole, draws)
@@ -110,7 +115,7 @@ class TrainingSet:
         pixels = np.array(pixels, order="C")  # its own memory, to be written to
         if draws.random() < rules.erase:
             _erase(pixels, draws)
-        return pixels, self._targets[index]
+        return pixels, self.targets[index]
 
     def _cut(self, picture: Image.Image, draws: np.random.Generator) -> Image.Image:
         """Cut out a share of the area, 3:4 to 4:3 (Szegedy et al. 2015, section 6).

@@ -14,9 +14,10 @@ from edge_fgr.errors import UsageError
 from edge_fgr_train.chain_run import Result, fit_run
 from edge_fgr_train.checkpoint import RESULT, Run, load_network
 from edge_fgr_train.collectives import copied
-from edge_fgr_train.dataset import labels_of, targets_of
+from edge_fgr_train.dataset import counts_of, labels_of, targets_of
 from edge_fgr_train.embedder import Embedder, open_embedder
 from edge_fgr_train.evaluate import logits_of
+from edge_fgr_train.imbalance import balanced_by
 from edge_fgr_train.launch import joined
 from edge_fgr_train.loop import train
 from edge_fgr_train.mic import mic_labels, permutation_threshold
@@ -41,6 +42,7 @@ def run(
     changes: Sequence[str],
     device: str,
     base: str = "",
+    imbalance: str = "none",
 ) -> None:
     """Train ``data`` by a recipe into the folder ``output``; resume what was interrupted.
 
@@ -51,6 +53,7 @@ def run(
         changes: ``section.key=value`` items.
         device: ``auto``, ``cpu`` or ``cuda``.
         base: what a chain stands on: a backbone's name, a run's folder or a model.
+        imbalance: ``auto`` chooses the recipe's ``balance`` by the images to fit; ``none``.
 
     Raises:
         EdgeFgrError: see the error tree; nothing half-written is left under a final name.
@@ -58,6 +61,8 @@ def run(
     with joined(device) as ranks:
         processor = ranks.card(device_of(device))
         recipe = load_recipe(recipe_name, changes)
+        if imbalance not in ("auto", "none"):
+            raise UsageError(f"--imbalance {imbalance}: auto or none")
         if recipe.chain is None:
             if base:
                 raise UsageError(
@@ -65,9 +70,16 @@ def run(
                 )
             split = split_of(data, recipe, recipe_name)
             _say(recipe, split, ranks)
+            if imbalance == "auto":
+                recipe, words = balanced_by(recipe, counts_of(split.fit, labels_of(split.fit)))
+                ranks.say(f"imbalance: {words}")
             train(split, recipe, output, processor, ranks=ranks)
             report = _of_network(output, recipe, split, processor, ranks)
         else:
+            if imbalance == "auto":
+                raise UsageError(
+                    "--imbalance is for networks; a chain weighs its classes: chain.balanced"
+                )
             if ranks.world > 1:
                 raise UsageError("a chain is fitted by one process; use edge-fgr train for it")
             parse_selection(recipe.chain.select)

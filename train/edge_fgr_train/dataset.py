@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from edge_fgr.sources import is_image_name
 __all__ = [
     "Dataset",
     "Sample",
+    "counts_of",
     "digest_of",
     "holds_images",
     "labels_of",
@@ -177,6 +179,12 @@ def targets_of(samples: Iterable[Sample], labels: Sequence[Label]) -> list[int]:
     """Return the place of each sample's class among ``labels``."""
     place = {label: i for i, label in enumerate(labels)}
     return [place[sample.label] for sample in samples]
+
+
+def counts_of(samples: Iterable[Sample], labels: Sequence[Label]) -> list[int]:
+    """Return the number of images of each of ``labels``."""
+    counted = Counter(sample.label for sample in samples)
+    return [counted[label] for label in labels]
 
 
 def digest_of(samples: Collection[Sample]) -> str:

@@ -13,16 +13,10 @@ from torchvision.transforms import v2
 from edge_fgr.parallel import cores, ordered_map
 from edge_fgr_train.augment import TrainingSet, seed_of
 from edge_fgr_train.ranks import ALONE, Ranks
+from edge_fgr_train.sampling import Sampler, draw_order
 from edge_fgr_train.settings_steps import Augment
 
-__all__ = ["draw_batches", "mixer", "order_of"]
-
-
-def order_of(pictures: TrainingSet, seed: int) -> list[int]:
-    """Return the order of an epoch: it depends on (seed, epoch) alone, on no rank."""
-    generator = torch.Generator().manual_seed(seed_of(seed, pictures.epoch))
-    order: list[int] = torch.randperm(len(pictures), generator=generator).tolist()
-    return order
+__all__ = ["draw_batches", "mixer"]
 
 
 def draw_batches(
@@ -30,19 +24,23 @@ def draw_batches(
     size: int,
     seed: int,
     steps: int,
+    sampler: Sampler = "natural",
     ranks: Ranks = ALONE,
     before: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield pixels uint8 ``(N, H, W, 3)`` and classes ``(N,)``.
 
-    They are ``steps`` full batches, in the order of the epoch; of each the rank's own part, and so
-    many pictures ``before`` it.
+    They are ``steps`` full batches, chosen in an order that depends on (seed, epoch) alone, on no
+    rank; of each the rank's own part, and so many pictures ``before`` it.
     """
-    order = order_of(pictures, seed)
+    generator = torch.Generator().manual_seed(seed_of(seed, pictures.epoch))
+    order = draw_order(pictures.targets, sampler, generator)
     chosen = [ranks.own(order[step * size : (step + 1) * size], before) for step in range(steps)]
     # Two draw on a small machine: one would be drawn in the caller's own thread.
     workers = min(8, max(2, cores() // ranks.neighbours // 2))
-    yield from ordered_map(lambda rows: _batch([pictures[row] for row in rows]), chosen, workers)
+    yield from ordered_map(
+        lambda rows: _batch([pictures.draw(*row) for row in rows]), chosen, workers
+    )
 
 
 def _batch(drawn: Sequence[tuple[npt.NDArray[np.uint8], int]]) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from edge_fgr.files import atomic_write
 from edge_fgr.progress import progress, say
 from edge_fgr_train.checkpoint import Run, save_network, save_state
 from edge_fgr_train.collectives import copied, refuse_different, same_row
-from edge_fgr_train.dataset import digest_of, labels_of
+from edge_fgr_train.dataset import counts_of, digest_of, labels_of
 from edge_fgr_train.finish import judged, refit
 from edge_fgr_train.network import Network
 from edge_fgr_train.parts import Split, contract_of, run_of
@@ -55,7 +55,8 @@ def train(
         ModelError: the loss is no longer a number, or the state is damaged.
         OutputError: the folder cannot be written.
     """
-    task = task or Task(recipe, labels_of(split.fit), device)
+    labels = labels_of(split.fit)
+    task = task or Task(recipe, labels, device, counts_of(split.fit, labels))
     run = replace(run_of(split, recipe), source=task.source)
     contract = contract_of(split, recipe)
     if ranks.world > 1:
@@ -83,7 +84,7 @@ def train(
             if ranks.is_first:
                 _write(folder, training, best, contract)
                 say(json.dumps(row))
-    if recipe.model.refit != "none":
+    if recipe.model.refit != "none" or recipe.balance.classifier == "crt":
         refit(folder, split, device, ranks)
     return contract
 

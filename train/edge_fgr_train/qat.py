@@ -26,7 +26,15 @@ from edge_fgr_train.loop import train
 from edge_fgr_train.network import Network, as_finished
 from edge_fgr_train.parts import Split, split_again
 from edge_fgr_train.ranks import ALONE, Ranks
-from edge_fgr_train.recipe import Augment, Optimise, Parts, Recipe, Teacher, change_recipe
+from edge_fgr_train.recipe import (
+    Augment,
+    Balance,
+    Optimise,
+    Parts,
+    Recipe,
+    Teacher,
+    change_recipe,
+)
 from edge_fgr_train.rounded import RoundedNetwork
 from edge_fgr_train.shuffling import Lesson
 from edge_fgr_train.task import Task
@@ -168,6 +176,7 @@ def _recipe_of(made: Run, changes: Sequence[str]) -> Recipe:
         model=replace(as_finished(old.model), dropout=0.0, drop_path=0.0, frozen=0),
         augment=Augment(size=old.geometry.size, crop_min=0.6, flip=old.augment.flip, jitter=0.1),
         parts=Parts(),
+        balance=Balance(),
         teacher=Teacher(),
         optimise=Optimise(
             epochs=2,

@@ -13,10 +13,12 @@ from edge_fgr.contract import Geometry, build
 from edge_fgr.errors import ContractError, InputMissingError, UsageError
 from edge_fgr_train.backbones import native_geometry
 from edge_fgr_train.settings import Data, Model, Parts, Teacher, check_rules
+from edge_fgr_train.settings_balance import Balance, check_balance
 from edge_fgr_train.settings_steps import Augment, Optimise
 
 __all__ = [
     "Augment",
+    "Balance",
     "Chain",
     "Data",
     "Model",
@@ -69,7 +71,7 @@ class Recipe:
     """The whole recipe. ``licence`` and ``notes`` go into the model's provenance.
 
     With ``chain`` the backbone is not trained, and ``augment``, ``optimise``, ``parts`` and
-    ``teacher`` have no meaning.
+    ``teacher`` have no meaning; ``balance`` is refused.
     """
 
     name: str
@@ -80,10 +82,14 @@ class Recipe:
     augment: Augment = Augment()
     optimise: Optimise = Optimise()
     parts: Parts = Parts()
+    balance: Balance = Balance()
     teacher: Teacher = Teacher()
     chain: Chain | None = None
     licence: str = ""
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        check_balance(self.balance, self.model, chain=self.chain is not None)
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from edge_fgr.contract import Label
-from edge_fgr_train.heads import with_margin
+from edge_fgr_train.classifiers import rebalanced
+from edge_fgr_train.losses import LabelLoss
 from edge_fgr_train.network import Network, build_network
 from edge_fgr_train.recipe import Recipe
 from edge_fgr_train.shuffling import Lesson, lesson_of
@@ -21,6 +21,8 @@ __all__ = ["Task"]
 class Task:
     """What kinds of training do each in their own way: this one fits a new network to labels.
 
+    ``counts`` are the images of each class; a recipe without ``balance`` does not look at them.
+
     Attributes:
         source: the run that it starts from, if it does.
         exact: whether the network must be computed in fp32.
@@ -28,8 +30,17 @@ class Task:
 
     source, exact = "", False
 
-    def __init__(self, recipe: Recipe, labels: Sequence[Label], device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        labels: Sequence[Label],
+        device: torch.device,
+        counts: Sequence[int] = (),
+    ) -> None:
         self.recipe, self.classes, self.device = recipe, len(labels), device
+        self._counts = counts
+        smoothing = recipe.optimise.label_smoothing
+        self._by_labels = LabelLoss(recipe.balance, recipe.model, smoothing, counts, device)
         self._teachers = Teachers(recipe.teacher, labels, device)
 
     def network(self) -> Network:
@@ -63,11 +74,4 @@ class Task:
 
     def result(self, network: Network) -> Network:
         """Return what is kept of the averaged ``network``."""
-        return network
-
-    def _by_labels(self, logits: Tensor, targets: Tensor) -> Tensor:
-        model = self.recipe.model
-        if model.head == "arcface":
-            logits = with_margin(logits, targets, model.scale, model.margin)
-        smoothing = self.recipe.optimise.label_smoothing
-        return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+        return rebalanced(network, self.recipe.balance, self._counts)

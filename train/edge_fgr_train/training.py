@@ -148,7 +148,10 @@ class Training:
         total = 0.0
         # A picture is mixed with the one before it, which may be the last of another rank.
         before = int(mix is not None and ranks.world > 1)
-        drawn = draw_batches(self._pictures, rules.batch, rules.seed, self.steps, ranks, before)
+        sampler = self._recipe.balance.sampler
+        drawn = draw_batches(
+            self._pictures, rules.batch, rules.seed, self.steps, sampler, ranks, before
+        )
         for step, (pixels, targets) in enumerate(drawn):
             torch.manual_seed(seed_of(rules.seed, number, step, 1))
             x, y = pixels.to(self._task.device), targets.to(self._task.device)
