@@ -33,7 +33,7 @@ from edge_fgr_bench.bench_images import find_images
 from edge_fgr_bench.candidates import Plan
 from edge_fgr_bench.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from edge_fgr_bench.robust import CLEAN, loaded, places_of, truths_of
-from edge_fgr_bench.seats import Seat, answer_all, open_seat
+from edge_fgr_bench.seats import answer_all, open_seat
 from edge_fgr_bench.told import parser_of, told
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ def kept(
 
             def make(geometry: Geometry, i: int, name: str = name) -> Pixels:
                 pixels = clean[geometry][i]
-                return pixels if name == CLEAN else corrupt(pixels, name, severity, seed + chosen[i])
+                return (
+                    pixels if name == CLEAN else corrupt(pixels, name, severity, seed + chosen[i])
+                )
 
             for seat, rows, answers in zip(
                 seats, right, answer_all(seats, make, len(chosen), advance), strict=True
@@ -217,15 +219,17 @@ def _lines(found: Kept) -> list[str]:
         f"{found.images} images, severity {found.severity}; 95 % intervals over images"
         + (f"; {found.left_out} images of unknown classes left out" if found.left_out else ""),
         f"{'top-1':20} {'model':24}" + (f" {'fp32':24} model less fp32, points" if twin else ""),
-        _row("as they are", found.clean, twin and twin.clean),
-        *(_row(name, found.by_type[name], twin and twin.by_type[name]) for name in TYPES),
-        _row("mean of the types", found.mean, twin and twin.mean),
-        _row("kept", found.kept, twin and twin.kept),
+        _row("as they are", found.clean, twin.clean if twin else None),
+        *(_row(name, found.by_type[name], twin.by_type[name] if twin else None) for name in TYPES),
+        _row("mean of the types", found.mean, twin.mean if twin else None),
+        _row("kept", found.kept, twin.kept if twin else None),
     ]
     if twin:
         for name, less in (("as they are", twin.less_clean), ("mean of the types", twin.less)):
             low, value, high = (100 * number for number in (less.low, less.value, less.high))
-            lines.append(f"model less fp32, {name}: {value:+.2f} points ({low:+.2f} to {high:+.2f})")
+            lines.append(
+                f"model less fp32, {name}: {value:+.2f} points ({low:+.2f} to {high:+.2f})"
+            )
     return lines
 
 

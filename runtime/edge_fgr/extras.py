@@ -64,7 +64,8 @@ def train(
     head: Annotated[
         str | None,
         typer.Option(
-            help="svm, logreg, cosine, prototype or whitened: a classifier on embeddings, no fine-tuning."
+            help="svm, logreg, cosine, prototype or whitened: a classifier on embeddings, "
+            "no fine-tuning."
         ),
     ] = None,
     shots: Annotated[

@@ -19,6 +19,7 @@ from edge_fgr_train.embedder import Embedder, open_embedder
 from edge_fgr_train.evaluate import logits_of
 from edge_fgr_train.loop import train
 from edge_fgr_train.mic import mic_labels, permutation_threshold
+from edge_fgr_train.nearest import frozen_source, nearest_mean
 from edge_fgr_train.network import as_finished, device_of
 from edge_fgr_train.parts import FITTED, Split, split_of
 from edge_fgr_train.qat import fine_tune
@@ -62,12 +63,16 @@ def run(
         _say(recipe, split)
         train(split, recipe, output, processor)
         report = _of_network(output, recipe, split, processor)
+        frozen = frozen_source(recipe, processor.type) if recipe.data.shots else None
     else:
         parse_selection(recipe.chain.select)
         source, recipe = _base(recipe, base, changes, processor.type)
         split = split_of(data, recipe, recipe_name)
         _say(recipe, split)
         report = _of_chain(fit_run(split, recipe, source, output), recipe, split)
+        frozen = source if recipe.data.shots else None
+    if frozen is not None:
+        report = _beside(report, frozen)
     _done(output, recipe, report)
 
 
@@ -94,6 +99,14 @@ def run_qat(
 def _done(output: Path, recipe: Recipe, report: Report) -> None:
     say(f"{write_report(output, report)}: what was found, to look at")
     say(f"{output}: done; next: edge-fgr export {output} -o {recipe.name}.onnx")
+
+
+def _beside(report: Report, source: Embedder) -> Report:
+    """Say what the nearest class mean on frozen features reaches, in words and in the report."""
+    frozen = nearest_mean(report.split, source)
+    if frozen is not None:
+        say(str(frozen))
+    return replace(report, frozen=frozen)
 
 
 def _say(recipe: Recipe, split: Split) -> None:

@@ -19,6 +19,10 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
 
+_LARGE = 16.0
+"""Mean squared distance from the centre, as ``Prototype`` scales it."""
+
+
 class _OfMeans(BaseEstimator):  # type: ignore[misc]
     """A linear classifier ``coef_`` ``(C, K)`` and ``intercept_`` ``(C,)``, also of two classes."""
 
@@ -61,13 +65,19 @@ class Cosine(_OfMeans):
 class Prototype(_OfMeans):
     """Nearest class mean by Euclidean distance (Snell et al. 2017, Prototypical Networks).
 
-    Their section 2.4: ``-|x - m|²`` is linear in x, less ``|x|²``, which all classes share.
+    Their section 2.4: ``-|x - m|²`` is linear in x, less ``|x|²``, which all classes share: weight
+    2 m, bias ``-|m|²``. Both are around the mean of the class means, and times one number, so that
+    logits are about as large as those of other heads.
     """
 
     def fit(self, x: Doubles, y: Ints) -> Prototype:
-        """Learn ``coef_ = 2 m`` and ``intercept_ = -|m|²`` of the class means m."""
+        """Learn from rows ``(N, K)`` and their classes ``(N,)``."""
         means = self._means(x, y)
-        self.coef_, self.intercept_ = 2 * means, -np.square(means).sum(axis=1)
+        centre = means.mean(axis=0)
+        means -= centre
+        factor = _LARGE / max(float(np.square(x - centre).sum(axis=1).mean()), 1e-12)
+        self.coef_ = 2 * factor * means
+        self.intercept_ = -factor * np.square(means).sum(axis=1) - self.coef_ @ centre
         return self
 
 

@@ -41,8 +41,9 @@ class Chain:
         select: what is kept of the embedding: none, pca:K, mic:K or lda:K.
         scale: what is kept is brought to variance 1: ``each`` number alone, or ``all`` by one.
             ``auto`` is ``all`` for discriminants, which are in units of the spread within classes
-            already, and for ``prototype`` and ``whitened``, which measure distances; else ``each``, which serves small differences (defects); plain features of
-            photographs often do better with ``all``.
+            already, and for ``prototype`` and ``whitened``, which measure distances; else ``each``,
+            which serves small differences (defects); plain features of photographs often do
+            better with ``all``.
         c: candidates for the inverse strength of regularisation; the best in cross-validation wins.
         folds: of the cross-validation.
         balanced: weigh classes inversely to their number of images.

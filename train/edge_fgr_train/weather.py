@@ -32,11 +32,12 @@ _STOPS = 1.3
 _CAST = 0.12
 """Standard deviation of the logarithms of the gains of red and blue."""
 
-_SHAKE, _FOCUS = 0.045, 0.009
-"""Longest streak, and largest deviation of the blur, as shares of the picture's side."""
+_SHAKE, _FOCUS = 0.07, 0.016
+"""Longest streak, and largest deviation of the blur, as shares of the picture's shorter side."""
 
-_GAIN, _FLOOR = (1e-4, 8e-3), (1e-3, 2e-2)
-"""Ranges of the noise's variance for each unit of light, and of its deviation in the dark."""
+_GAIN, _FLOOR = (1e-4, 3e-2), (1e-3, 0.12)
+"""Ranges of the noise's variance for each unit of light, and of its deviation in the dark; drawn by
+their logarithms, so that most noise is weak."""
 
 _QUALITY = (12, 60)
 """Of JPEG, as Pillow counts it."""
