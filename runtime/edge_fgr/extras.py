@@ -109,7 +109,7 @@ def train(
             raise UsageError(f"--shots {shots}: at least one image of each class is needed")
         wanted.append(f"data.shots={shots}")
     chained = head is not None or select is not None
-    if (model or l2) and not chained and recipe is None:
+    if (model or l2) and not chained and recipe is None and shots is None:
         raise UsageError("--model and --l2 are for chains; add --head svm or --head logreg")
     name = recipe or ("chain" if chained else "default" if shots is None else "few-shots")
     heavy("train", "command").run(data, output, name, wanted, device, model or "")

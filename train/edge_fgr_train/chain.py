@@ -73,6 +73,7 @@ def fit_chain(
     targets: Sequence[int],
     groups: Sequence[int],
     rules: Chain,
+    views: npt.NDArray[np.floating[Any]] | None = None,
 ) -> Fitted:
     """Choose C by cross-validation and fit the chain on everything.
 
@@ -81,14 +82,17 @@ def fit_chain(
         targets: class of each row, from 0 on without a gap.
         groups: rows of one group stay on one side of a fold.
         rules: selection, classifier, candidates for C, number of folds.
+        views: changed copies ``(N, V, D)``, which are fitted beside their rows and never judged.
 
     Raises:
         UsageError: the selection asks for more than the data can give.
     """
     x, y = np.asarray(embedding, np.float64), np.asarray(targets)
+    more = np.empty((len(x), 0, x.shape[1])) if views is None else np.asarray(views, np.float64)
     classes = int(y.max()) + 1
+    shape = len(x) * (1 + more.shape[1]), x.shape[1]
     candidates = sorted(rules.c) if rules.head not in HEADS else [1.0]
-    pipeline = _pipeline(rules, candidates[0], x.shape, classes)  # refuses before it takes time
+    pipeline = _pipeline(rules, candidates[0], shape, classes)  # refuses before it takes time
     found: list[tuple[Ints, Doubles]] = []  # left-out rows, logits (candidates, rows, classes)
     with warnings.catch_warnings():
         # Classes with fewer images than folds, and strengths that do not converge, may be.
@@ -96,10 +100,12 @@ def fit_chain(
         splits = list(_folds(x, y, groups, rules.folds))
         with progress(len(splits) * len(candidates) + 1, "cross-validation") as step:
             for inside, outside in splits:
-                logits = _path(x[inside], y[inside], x[outside], rules, candidates, classes, step)
+                seen = _with_views(x, y, more, inside)
+                logits = _path(*seen, x[outside], rules, candidates, classes, step)
                 found.append((outside, logits))
             path, best, rows, logits = _judge(found, y, candidates)
-            pipeline.set_params(head=_head(rules, candidates[best])).fit(x, y)
+            everything = _with_views(x, y, more, np.arange(len(x)))
+            pipeline.set_params(head=_head(rules, candidates[best])).fit(*everything)
             step(1, "")
     temperature = fit_temperature(logits, y[rows].tolist()) if len(rows) else 1.0
     return Fitted(pipeline, path, candidates[best], rows, logits, temperature)
@@ -155,6 +161,14 @@ class _OneScale(StandardScaler):  # type: ignore[misc]
         super().fit(x, y)
         self.scale_ = np.full_like(self.mean_, np.sqrt(self.var_.mean()) or 1.0)
         return self
+
+
+def _with_views(x: Doubles, y: Ints, views: Doubles, places: Ints) -> tuple[Doubles, Ints]:
+    """Return some rows and then all of their views, with their classes."""
+    copies = views[places].reshape(-1, x.shape[1])
+    return np.concatenate([x[places], copies]), np.append(
+        y[places], np.repeat(y[places], views.shape[1])
+    )
 
 
 def _head(rules: Chain, c: float) -> Any:

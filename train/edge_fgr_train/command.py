@@ -172,14 +172,19 @@ def _base(
     """Return where embeddings come from, and the recipe with what that fixes."""
     name = base or recipe.model.backbone
     other = any(change.startswith("geometry.") for change in changes)
+    pool = recipe.model.pool
+    if pool == "bilinear":
+        raise UsageError("recipe: model.pool bilinear must be trained; a chain takes mean or gem")
     source = open_embedder(name, geometry=recipe.geometry if other or not base else None,
-                           device=device)  # fmt: skip
+                           device=device, pool=pool)  # fmt: skip
     if other and source.kind != "backbone":
         raise UsageError(f"{name}: has its own geometry; leave --set geometry… out")
-    model = replace(recipe.model, dropout=0.0, pool="mean", head="linear", refit="none")
+    model = replace(recipe.model, dropout=0.0, head="linear", refit="none")
     if source.kind == "run":
         made = as_finished(Run.read(Path(source.origin)).recipe.model)
         model = replace(made, dropout=0.0, l2=model.l2)
     elif source.kind == "backbone":
         model = replace(model, backbone=name)
+    else:
+        model = replace(model, pool="mean")
     return source, replace(recipe, model=model, geometry=source.geometry)

@@ -52,12 +52,16 @@ class Frozen:
 def frozen_source(recipe: Recipe, device: str = "cpu") -> Embedder | None:
     """Return the backbone of a recipe as ImageNet left it; None where it starts from chance.
 
+    It pools as the recipe does, but for bilinear pooling, which is nothing before it is trained.
+
     Raises:
         EdgeFgrError: what ``open_embedder`` raises.
     """
     if not recipe.model.pretrained or recipe.model.backbone == TEACHING:
         return None
-    return open_embedder(recipe.model.backbone, geometry=recipe.geometry, device=device)
+    model = recipe.model
+    pool = model.pool if model.pool != "bilinear" else "mean"
+    return open_embedder(model.backbone, geometry=recipe.geometry, device=device, pool=pool)
 
 
 def nearest_mean(split: Split, source: Embedder) -> Frozen | None:

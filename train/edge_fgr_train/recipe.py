@@ -45,6 +45,8 @@ class Chain:
             which serves small differences (defects); plain features of photographs often do
             better with ``all``.
         c: candidates for the inverse strength of regularisation; the best in cross-validation wins.
+        views: the classifier also learns from so many changed copies of each image to fit, by
+            ``augment.crop``, ``jitter`` and their like, at the device's size. Judged are images.
         folds: of the cross-validation.
         balanced: weigh classes inversely to their number of images.
     """
@@ -53,6 +55,7 @@ class Chain:
     select: str = "none"
     scale: Literal["auto", "each", "all"] = "auto"
     c: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    views: int = 0
     folds: int = 5
     balanced: bool = True
 
@@ -61,6 +64,7 @@ class Chain:
             "chain",
             {
                 "c must hold numbers above 0": bool(self.c) and min(self.c) > 0,
+                "views must be from 0 to 64": 0 <= self.views <= 64,
                 "folds must be at least 2": self.folds >= 2,
             },
         )
@@ -70,8 +74,8 @@ class Chain:
 class Recipe:
     """The whole recipe. ``licence`` and ``notes`` go into the model's provenance.
 
-    With ``chain`` the backbone is not trained, and ``augment``, ``optimise``, ``parts`` and
-    ``teacher`` have no meaning.
+    With ``chain`` the backbone is not trained, and ``optimise``, ``parts`` and ``teacher`` have no
+    meaning, nor has ``augment`` without ``chain.views``.
     """
 
     name: str
