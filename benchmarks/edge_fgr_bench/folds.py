@@ -23,7 +23,6 @@ No image of ``train`` is kept apart, so export fits no temperature: it is 1. Wit
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -31,14 +30,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_fgr.errors import ModelError, UsageError
-from edge_fgr.files import atomic_path, atomic_write
+from edge_fgr.errors import UsageError
 from edge_fgr.model import open_model
 from edge_fgr.progress import progress
 from edge_fgr_bench.answers import Share
 from edge_fgr_bench.fold_figures import Answers, Figures, figures_of
 from edge_fgr_bench.grouped import folds_of
 from edge_fgr_bench.told import parser_of, told
+from edge_fgr_bench.trained import claim, make, save_answers
 from edge_fgr_export.parity import answers_of
 from edge_fgr_train.catalog import open_dataset, write_index
 from edge_fgr_train.dataset import Sample, labels_of, targets_of
@@ -87,7 +86,8 @@ def cross_validate(
         if lost := set(labels) - {samples[i].label for i in inside}:
             name = "/".join(min(lost))
             raise UsageError(f"{data}: {name} has too few near-duplicate groups for {count} folds")
-    _claim(out, {"recipe": read, "folds": [[samples[i].name for i in own] for _, own in folds]})
+    wanted = {"recipe": read, "folds": [[samples[i].name for i in own] for _, own in folds]}
+    claim(out / "folds.json", wanted, "folds")
     fold = np.zeros(len(samples), np.intp)
     logits = np.zeros((len(samples), len(labels)), np.float32)
     temperature = np.ones(len(samples))
@@ -108,14 +108,6 @@ def cross_validate(
     return Answers(names, np.array(truth), np.array(groups), fold, logits, temperature)
 
 
-def _claim(out: Path, wanted: object) -> None:
-    """Write what the folder is for, or refuse one that is for something else."""
-    path, text = out / "folds.json", json.dumps(wanted, indent=1, ensure_ascii=False)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UsageError(f"{out}: holds folds of other images or another recipe; use a new folder")
-    atomic_write(path, text)
-
-
 def _make(home: Path, recipe: str, changes: Sequence[str]) -> None:
     """Train and export one fold, unless that is done."""
     run, model = home / "run", home / "model.onnx"
@@ -124,28 +116,14 @@ def _make(home: Path, recipe: str, changes: Sequence[str]) -> None:
                               *(word for change in changes for word in ("--set", change))),
         model: ("export", run, "-o", model),
     }  # fmt: skip
-    for written, arguments in steps.items():
-        if not written.exists():
-            command = [sys.executable, "-m", "edge_fgr", *map(str, arguments)]
-            if subprocess.run(command, check=False, stdout=sys.stderr).returncode:
-                raise ModelError(
-                    f"{home}: {arguments[0]} failed, its own words stand above; run this again to "
-                    "go on from there"
-                )
+    make(home, steps)
 
 
 def _answer(home: Path, held: Sequence[Sample], truth: Sequence[int]) -> None:
     model = open_model(home / "model.onnx", device="cpu")
     paths = [sample.path for sample in held]
     logits, _ = answers_of(model, paths, model.contract.geometry)
-    with atomic_path(home / "answers.npz") as beside, beside.open("wb") as file:
-        np.savez(
-            file,
-            names=np.array([sample.name for sample in held]),
-            truth=np.array(truth),
-            logits=logits,
-            temperature=np.float64(model.contract.temperature),
-        )
+    save_answers(home, held, truth, logits, model.contract.temperature)
 
 
 @told

@@ -25,7 +25,7 @@ from edge_fgr_bench.seats import Answers, Seat, answer_all
 if TYPE_CHECKING:
     from edge_fgr.image import Pixels
 
-__all__ = ["CLEAN", "corrupted"]
+__all__ = ["CLEAN", "corrupted", "loaded", "places_of", "truths_of"]
 
 CLEAN = "none"
 """The name of no corruption, in cells of severity 0."""
@@ -40,15 +40,12 @@ def corrupted(seats: Sequence[Seat], pool: Pool, images: int, seed: int) -> Robu
         images: so many, evenly spread.
         seed: of the corruptions; each image has its own.
     """
-    labels = {label for seat in seats for label in seat.contract.labels}
-    known = [i for i, truth in enumerate(pool.truths) if truth in labels]
-    places = known or list(range(len(pool.paths)))
-    chosen = [places[i] for i in spread(len(places), images)]
+    chosen = places_of(seats, pool, images)
     clean = {
-        geometry: _loaded(pool, chosen, geometry)
+        geometry: loaded(pool, chosen, geometry)
         for geometry in {seat.contract.geometry for seat in seats}
     }
-    truths = [_truths(seat, pool, chosen) for seat in seats]
+    truths = [truths_of(seat, pool, chosen) for seat in seats]
     cells: list[Cell] = []
     same: list[Same] = []
     steps = [(CLEAN, 0)] + [(c.name, severity) for c in CORRUPTIONS for severity in SEVERITIES]
@@ -70,11 +67,23 @@ def corrupted(seats: Sequence[Seat], pool: Pool, images: int, seed: int) -> Robu
     return Robustness(len(chosen), groups, tuple(cells), tuple(same))
 
 
-def _loaded(pool: Pool, chosen: Sequence[int], geometry: Geometry) -> list[Pixels]:
+def places_of(seats: Sequence[Seat], pool: Pool, images: int) -> list[int]:
+    """Return the places of at most ``images`` images of known classes, evenly spread.
+
+    Where no candidate knows the class of any, they are spread over all.
+    """
+    labels = {label for seat in seats for label in seat.contract.labels}
+    known = [i for i, truth in enumerate(pool.truths) if truth in labels]
+    places = known or list(range(len(pool.paths)))
+    return [places[i] for i in spread(len(places), images)]
+
+
+def loaded(pool: Pool, chosen: Sequence[int], geometry: Geometry) -> list[Pixels]:
+    """Return the pixels of the chosen images, uint8 ``(size, size, 3)`` each."""
     return list(ordered_map(lambda i: load(pool.paths[i], geometry), chosen, cores()))
 
 
-def _truths(seat: Seat, pool: Pool, chosen: Sequence[int]) -> npt.NDArray[np.intp] | None:
+def truths_of(seat: Seat, pool: Pool, chosen: Sequence[int]) -> npt.NDArray[np.intp] | None:
     """Return the place of each truth among a candidate's labels; None unless it knows all."""
     known = {label: i for i, label in enumerate(seat.contract.labels)}
     found = [known.get(pool.truths[i], -1) for i in chosen]

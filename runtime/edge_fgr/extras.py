@@ -54,7 +54,8 @@ def train(
         str | None,
         typer.Option(
             "--recipe",
-            help="A .toml file or the name of a shipped recipe (default, or chain with --head).",
+            help="A .toml file or the name of a shipped recipe (default; chain with --head; "
+            "few-shots with --shots).",
         ),
     ] = None,
     changes: Annotated[
@@ -62,7 +63,14 @@ def train(
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(help="svm, logreg or cosine: a classifier on embeddings, no fine-tuning."),
+        typer.Option(
+            help="svm, logreg, cosine, prototype or whitened: a classifier on embeddings, "
+            "no fine-tuning."
+        ),
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(help="Fit so many images of each class, drawn by data.draw; no others."),
     ] = None,
     select: Annotated[
         str | None,
@@ -90,10 +98,10 @@ def train(
 ) -> None:
     """Train a network, or a classifier on embeddings, on labelled photographs (extra: train)."""
     if qat is not None:
-        if recipe or head or select or model or l2:
+        if recipe or head or select or model or l2 or shots is not None:
             raise UsageError(
-                "--qat takes recipe and network from its run; leave --recipe, --head, --select, "
-                "--model and --l2 out"
+                "--qat takes recipe, network and images from its run; leave --recipe, --head, "
+                "--select, --model, --l2 and --shots out"
             )
         if imbalance != "none":
             raise UsageError("--imbalance has no meaning with --qat, which looks at no labels")
@@ -105,10 +113,14 @@ def train(
     wanted += [f'chain.head="{head}"'] if head else []
     wanted += [f'chain.select="{select}"'] if select else []
     wanted += ["model.l2=true"] if l2 else []
+    if shots is not None:
+        if shots < 1:
+            raise UsageError(f"--shots {shots}: at least one image of each class is needed")
+        wanted.append(f"data.shots={shots}")
     chained = head is not None or select is not None
-    if (model or l2) and not chained and recipe is None:
+    if (model or l2) and not chained and recipe is None and shots is None:
         raise UsageError("--model and --l2 are for chains; add --head svm or --head logreg")
-    name = recipe or ("chain" if chained else "default")
+    name = recipe or ("chain" if chained else "default" if shots is None else "few-shots")
     heavy("train", "command").run(data, output, name, wanted, device, model or "", imbalance)
 
 

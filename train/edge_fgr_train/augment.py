@@ -19,6 +19,7 @@ from edge_fgr_train.dataset import Sample
 from edge_fgr_train.pictures import PictureCache, cache_bytes
 from edge_fgr_train.policies import change
 from edge_fgr_train.settings_steps import Augment
+from edge_fgr_train.weather import weathered
 
 __all__ = ["TrainingSet", "seed_of", "size_at"]
 
@@ -113,6 +114,8 @@ class TrainingSet:
         if draws.random() < rules.turn:
             pixels = np.rot90(pixels, int(draws.integers(1, 4)))
         pixels = np.array(pixels, order="C")  # its own memory, to be written to
+        if rules.weather != "none" and draws.random() < rules.weathered:
+            pixels = weathered(pixels, rules.weather, draws)
         if draws.random() < rules.erase:
             _erase(pixels, draws)
         return pixels, self.targets[index]

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline
@@ -29,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from edge_fgr.parallel import cores
 from edge_fgr.progress import progress
+from edge_fgr_train.prototypes import HEADS, ONE_SCALE
 from edge_fgr_train.recipe import Chain
 from edge_fgr_train.selection import parse_selection, transformer_of
 from edge_fgr_train.temperature import fit_temperature
@@ -73,6 +73,7 @@ def fit_chain(
     targets: Sequence[int],
     groups: Sequence[int],
     rules: Chain,
+    views: npt.NDArray[np.floating[Any]] | None = None,
 ) -> Fitted:
     """Choose C by cross-validation and fit the chain on everything.
 
@@ -81,14 +82,17 @@ def fit_chain(
         targets: class of each row, from 0 on without a gap.
         groups: rows of one group stay on one side of a fold.
         rules: selection, classifier, candidates for C, number of folds.
+        views: changed copies ``(N, V, D)``, which are fitted beside their rows and never judged.
 
     Raises:
         UsageError: the selection asks for more than the data can give.
     """
     x, y = np.asarray(embedding, np.float64), np.asarray(targets)
+    more = np.empty((len(x), 0, x.shape[1])) if views is None else np.asarray(views, np.float64)
     classes = int(y.max()) + 1
-    candidates = sorted(rules.c) if rules.head != "cosine" else [1.0]
-    pipeline = _pipeline(rules, candidates[0], x.shape, classes)  # refuses before it takes time
+    shape = len(x) * (1 + more.shape[1]), x.shape[1]
+    candidates = sorted(rules.c) if rules.head not in HEADS else [1.0]
+    pipeline = _pipeline(rules, candidates[0], shape, classes)  # refuses before it takes time
     found: list[tuple[Ints, Doubles]] = []  # left-out rows, logits (candidates, rows, classes)
     with warnings.catch_warnings():
         # Classes with fewer images than folds, and strengths that do not converge, may be.
@@ -96,10 +100,12 @@ def fit_chain(
         splits = list(_folds(x, y, groups, rules.folds))
         with progress(len(splits) * len(candidates) + 1, "cross-validation") as step:
             for inside, outside in splits:
-                logits = _path(x[inside], y[inside], x[outside], rules, candidates, classes, step)
+                seen = _with_views(x, y, more, inside)
+                logits = _path(*seen, x[outside], rules, candidates, classes, step)
                 found.append((outside, logits))
             path, best, rows, logits = _judge(found, y, candidates)
-            pipeline.set_params(head=_head(rules, candidates[best])).fit(x, y)
+            everything = _with_views(x, y, more, np.arange(len(x)))
+            pipeline.set_params(head=_head(rules, candidates[best])).fit(*everything)
             step(1, "")
     temperature = fit_temperature(logits, y[rows].tolist()) if len(rows) else 1.0
     return Fitted(pipeline, path, candidates[best], rows, logits, temperature)
@@ -141,7 +147,8 @@ def _pipeline(
     images, width = shape
     selection = parse_selection(rules.select)
     select = transformer_of(selection, images=images, width=width, classes=classes, fewer=fewer)
-    one = rules.scale == "all" or (rules.scale == "auto" and selection.kind == "lda")
+    measured = selection.kind == "lda" or rules.head in ONE_SCALE
+    one = rules.scale == "all" or (rules.scale == "auto" and measured)
     scale = _OneScale() if one else StandardScaler()
     return Pipeline([("select", select), ("scale", scale), ("head", _head(rules, c))])
 
@@ -156,37 +163,17 @@ class _OneScale(StandardScaler):  # type: ignore[misc]
         return self
 
 
-class _Cosine(BaseEstimator):  # type: ignore[misc]
-    """Nearest class mean by angle, around the mean of the class means.
-
-    The length of what is judged is the same for all classes: leaving it out changes no answer, and
-    leaves a linear classifier whose rows have length 1.
-    """
-
-    def fit(self, x: Doubles, y: Ints) -> _Cosine:
-        """Learn the directions ``coef_`` ``(C, K)`` of the classes."""
-        self.classes_ = np.unique(y)
-        means = np.stack([x[y == c].mean(axis=0) for c in self.classes_])
-        centre = means.mean(axis=0)
-        lengths = np.linalg.norm(means - centre, axis=1, keepdims=True)
-        self.coef_ = (means - centre) / np.maximum(lengths, 1e-12)
-        self.intercept_ = -self.coef_ @ centre
-        return self
-
-    def decision_function(self, x: Doubles) -> Doubles:
-        """Return cosines times lengths ``(N, C)``."""
-        values: Doubles = x @ self.coef_.T + self.intercept_
-        return values
-
-    def predict(self, x: Doubles) -> Ints:
-        """Return the class of each row."""
-        answers: Ints = self.classes_[self.decision_function(x).argmax(axis=1)]
-        return answers
+def _with_views(x: Doubles, y: Ints, views: Doubles, places: Ints) -> tuple[Doubles, Ints]:
+    """Return some rows and then all of their views, with their classes."""
+    copies = views[places].reshape(-1, x.shape[1])
+    return np.concatenate([x[places], copies]), np.append(
+        y[places], np.repeat(y[places], views.shape[1])
+    )
 
 
 def _head(rules: Chain, c: float) -> Any:
-    if rules.head == "cosine":
-        return _Cosine()
+    if rules.head in HEADS:
+        return HEADS[rules.head]()
     weights = "balanced" if rules.balanced else None
     if rules.head == "svm":
         return LinearSVC(C=c, loss="squared_hinge", class_weight=weights, random_state=0)

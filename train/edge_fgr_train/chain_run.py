@@ -29,6 +29,7 @@ from edge_fgr_train.linear import LinearHead
 from edge_fgr_train.network import Network, build_network
 from edge_fgr_train.parts import CROSS_VALIDATION, FITTED, Split, contract_of, run_of
 from edge_fgr_train.recipe import Recipe
+from edge_fgr_train.views import embed_views
 
 __all__ = ["Result", "fit_run"]
 
@@ -75,8 +76,13 @@ def fit_run(split: Split, recipe: Recipe, base: Embedder, folder: Path) -> Resul
     labels = labels_of(split.fit)
     rows = embed(base, [*split.fit, *split.evaluate])
     seen = LinearHead.seen(rows.astype(np.float64), l2=recipe.model.l2)
+    views = embed_views(base, split.fit, recipe)
     fitted = fit_chain(
-        seen[: len(split.fit)], targets_of(split.fit, labels), groups_of(split.fit), recipe.chain
+        seen[: len(split.fit)],
+        targets_of(split.fit, labels),
+        groups_of(split.fit),
+        recipe.chain,
+        LinearHead.seen(views.astype(np.float64), l2=recipe.model.l2),
     )
     weight, bias = (part.astype(np.float32) for part in fold(fitted.pipeline))
     logits = LinearHead(weight, bias, recipe.model.l2)(rows).astype(np.float32)

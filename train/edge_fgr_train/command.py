@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from edge_fgr.errors import UsageError
+from edge_fgr.progress import say
 from edge_fgr_train.chain_run import Result, fit_run
 from edge_fgr_train.checkpoint import RESULT, Run, load_network
 from edge_fgr_train.collectives import copied
@@ -21,6 +22,7 @@ from edge_fgr_train.imbalance import balanced_by
 from edge_fgr_train.launch import joined
 from edge_fgr_train.loop import train
 from edge_fgr_train.mic import mic_labels, permutation_threshold
+from edge_fgr_train.nearest import frozen_source, nearest_mean
 from edge_fgr_train.network import as_finished, device_of
 from edge_fgr_train.parts import FITTED, Split, split_of
 from edge_fgr_train.qat import fine_tune
@@ -61,22 +63,20 @@ def run(
     with joined(device) as ranks:
         processor = ranks.card(device_of(device))
         recipe = load_recipe(recipe_name, changes)
-        if imbalance not in ("auto", "none"):
-            raise UsageError(f"--imbalance {imbalance}: auto or none")
+        report: Report | None
         if recipe.chain is None:
             if base:
                 raise UsageError(
                     "--model is for chains; add --head, or name model.backbone with --set"
                 )
             split = split_of(data, recipe, recipe_name)
+            recipe = _suited(recipe, split, imbalance, ranks)
             _say(recipe, split, ranks)
-            if imbalance == "auto":
-                recipe, words = balanced_by(recipe, counts_of(split.fit, labels_of(split.fit)))
-                ranks.say(f"imbalance: {words}")
             train(split, recipe, output, processor, ranks=ranks)
             report = _of_network(output, recipe, split, processor, ranks)
+            frozen = frozen_source(recipe, processor.type) if recipe.data.shots else None
         else:
-            if imbalance == "auto":
+            if imbalance != "none":
                 raise UsageError(
                     "--imbalance is for networks; a chain weighs its classes: chain.balanced"
                 )
@@ -87,6 +87,9 @@ def run(
             split = split_of(data, recipe, recipe_name)
             _say(recipe, split, ranks)
             report = _of_chain(fit_run(split, recipe, source, output), recipe, split)
+            frozen = source if recipe.data.shots else None
+        if report is not None and frozen is not None:
+            report = _beside(report, frozen)
         _done(output, recipe, report, ranks)
 
 
@@ -115,6 +118,24 @@ def _done(output: Path, recipe: Recipe, report: Report | None, ranks: Ranks) -> 
     if report is not None:
         ranks.say(f"{write_report(output, report)}: what was found, to look at")
     ranks.say(f"{output}: done; next: edge-fgr export {output} -o {recipe.name}.onnx")
+
+
+def _suited(recipe: Recipe, split: Split, imbalance: str, ranks: Ranks) -> Recipe:
+    """Return the recipe with what is chosen by the images to fit."""
+    if imbalance not in ("auto", "none"):
+        raise UsageError(f"--imbalance {imbalance}: auto or none")
+    if imbalance == "auto":
+        recipe, words = balanced_by(recipe, counts_of(split.fit, labels_of(split.fit)))
+        ranks.say(f"imbalance: {words}")
+    return recipe
+
+
+def _beside(report: Report, source: Embedder) -> Report:
+    """Say what the nearest class mean on frozen features reaches, in words and in the report."""
+    frozen = nearest_mean(report.split, source)
+    if frozen is not None:
+        say(str(frozen))
+    return replace(report, frozen=frozen)
 
 
 def _say(recipe: Recipe, split: Split, ranks: Ranks) -> None:
@@ -189,14 +210,19 @@ def _base(
     """Return where embeddings come from, and the recipe with what that fixes."""
     name = base or recipe.model.backbone
     other = any(change.startswith("geometry.") for change in changes)
+    pool = recipe.model.pool
+    if pool == "bilinear":
+        raise UsageError("recipe: model.pool bilinear must be trained; a chain takes mean or gem")
     source = open_embedder(name, geometry=recipe.geometry if other or not base else None,
-                           device=device)  # fmt: skip
+                           device=device, pool=pool)  # fmt: skip
     if other and source.kind != "backbone":
         raise UsageError(f"{name}: has its own geometry; leave --set geometry… out")
-    model = replace(recipe.model, dropout=0.0, pool="mean", head="linear", refit="none")
+    model = replace(recipe.model, dropout=0.0, head="linear", refit="none")
     if source.kind == "run":
         made = as_finished(Run.read(Path(source.origin)).recipe.model)
         model = replace(made, dropout=0.0, l2=model.l2)
     elif source.kind == "backbone":
         model = replace(model, backbone=name)
+    else:
+        model = replace(model, pool="mean")
     return source, replace(recipe, model=model, geometry=source.geometry)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,13 @@ class Embedder:
     load: Callable[[], Embed] = field(repr=False)
 
 
-def open_embedder(name: str, *, geometry: Geometry | None = None, device: str = "cpu") -> Embedder:
+def open_embedder(
+    name: str,
+    *,
+    geometry: Geometry | None = None,
+    device: str = "cpu",
+    pool: Literal["mean", "gem"] = "mean",
+) -> Embedder:
     """Find a source of embeddings.
 
     Args:
@@ -65,6 +71,7 @@ def open_embedder(name: str, *, geometry: Geometry | None = None, device: str = 
             model.
         geometry: replaces the source's own; for backbones only.
         device: ``auto``, ``cpu`` or ``cuda``, for torch.
+        pool: what becomes of a backbone's features; other sources have their own.
 
     Raises:
         MissingExtraError: it needs torch, or weights that are not installed.
@@ -83,7 +90,7 @@ def open_embedder(name: str, *, geometry: Geometry | None = None, device: str = 
         return _from_run(name, path, device)
     if path.suffix in (".safetensors", ".pt", ".pth"):
         raise InputMissingError(f"{name}: give the folder of the run, not a file in it")
-    return _from_backbone(name, geometry or native_geometry(name), device)
+    return _from_backbone(name, geometry or native_geometry(name), device, pool)
 
 
 def _from_model(name: str, path: Path) -> Embedder:
@@ -116,7 +123,9 @@ def _from_run(name: str, folder: Path, device: str) -> Embedder:
     return Embedder(name, geometry, _digest(weights, geometry, "torch"), "run", folder, load)
 
 
-def _from_backbone(name: str, geometry: Geometry, device: str) -> Embedder:
+def _from_backbone(
+    name: str, geometry: Geometry, device: str, pool: Literal["mean", "gem"]
+) -> Embedder:
     path = offline_weights(name)
     # A library's weights are known by its version and the name: both decide what it fetches.
     origin = _file_digest(path) if path else "".join(map(_version, ("timm", "torchvision")))
@@ -125,12 +134,11 @@ def _from_backbone(name: str, geometry: Geometry, device: str) -> Embedder:
         from edge_fgr_train.network import build_network
         from edge_fgr_train.recipe import Model
 
-        model = Model(backbone=name, dropout=0.0)
+        model = Model(backbone=name, dropout=0.0, pool=pool)
         return _embed_by(build_network(model, 2, pretrained=True, size=geometry.size), device)
 
-    return Embedder(
-        name, geometry, _digest(f"{name} {origin}", geometry, "torch"), "backbone", name, load
-    )
+    what = f"{name} {origin}" + ("" if pool == "mean" else f" {pool}")
+    return Embedder(name, geometry, _digest(what, geometry, "torch"), "backbone", name, load)
 
 
 def _embed_by(network: Network, device: str) -> Embed:

@@ -30,9 +30,9 @@ class LinearHead:
 
     @staticmethod
     def seen(embedding: Reals, *, l2: bool) -> Reals:
-        """Return what the product sees of embeddings ``(N, D)``; a row of zeros stays."""
+        """Return what the product sees of embeddings ``(…, D)``; a row of zeros stays."""
         if not l2:
             return embedding
-        length = np.linalg.norm(embedding, axis=1, keepdims=True)
+        length = np.linalg.norm(embedding, axis=-1, keepdims=True)
         unit: Reals = embedding / np.maximum(length, length.dtype.type(_LEAST_LENGTH))
         return unit

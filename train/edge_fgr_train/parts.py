@@ -14,6 +14,7 @@ from edge_fgr_train.catalog import open_dataset
 from edge_fgr_train.checkpoint import Run
 from edge_fgr_train.dataset import Dataset, Sample, digest_of, labels_of, read_list
 from edge_fgr_train.recipe import Recipe
+from edge_fgr_train.shots import draw_shots
 
 __all__ = [
     "CROSS_VALIDATION",
@@ -53,7 +54,9 @@ def split_of(data: str | Path, recipe: Recipe, recipe_name: str = "") -> Split:
 
     Raises:
         InputMissingError: the data, the list, or a file of the list is missing.
-        UsageError: fewer than two classes, or a class whose images are all held out.
+        UsageError: fewer than two classes, a class whose images are all held out, or one with fewer
+            images than ``data.shots`` asks for.
+        ImageError: with ``data.shots``, an image to fit cannot be read.
     """
     dataset, to_fit, evaluated = _chosen(data, recipe)
     everything = dataset.of(*to_fit)
@@ -69,6 +72,8 @@ def split_of(data: str | Path, recipe: Recipe, recipe_name: str = "") -> Split:
         raise UsageError(f"{data}: at least two classes are needed")
     if strange := set(labels_of(evaluate)) - set(labels_of(fit)):
         raise UsageError(f"{data}: {'/'.join(min(strange))} is evaluated but never trained")
+    if recipe.data.shots:
+        fit = draw_shots(fit, recipe.data.shots, recipe.data.draw)
     folders = [folder for folder in (*to_fit, evaluated) if folder]
     calibration = [known[name] for name in sorted(held)]
     return Split(dataset.origin, folders, fit, evaluate, calibration)

@@ -1,6 +1,6 @@
-"""TrivialAugment and RandAugment: drawn changes of a picture, by Pillow.
+"""TrivialAugment, RandAugment and AugMix: drawn changes of a picture, by Pillow.
 
-torchvision has both, but draws from torch's one global generator: pictures drawn by several threads
+torchvision has them, but draws from torch's one global generator: pictures drawn by several threads
 would depend on which came first.
 """
 
@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-__all__ = ["change"]
+__all__ = ["augmix", "change"]
 
 _ENHANCERS = {
     "brightness": ImageEnhance.Brightness,
@@ -28,6 +28,18 @@ _WIDEST = {"rotate": 135.0, "shear": 0.99, "shift": 0.145, "enhance": 0.99, "pos
 
 _USUAL = {"rotate": 30.0, "shear": 0.3, "shift": 0.453, "enhance": 0.9, "posterise": 4.0}
 """The same of RandAugment."""
+
+_GENTLE = {"rotate": 30.0, "shear": 0.3, "shift": 1 / 3, "posterise": 4.0}
+"""The same of AugMix."""
+
+_MIXED = (
+    "autocontrast", "equalise", "rotate", "solarise", "posterise", "shear_x", "shear_y", "shift_x",
+    "shift_y",
+)  # fmt: skip
+"""What AugMix draws from: nothing that is a corruption by itself, such as brightness or blur."""
+
+_CHAINS, _LONGEST, _MILD = 3, 3, (0.01, 0.3)
+"""AugMix: chains, changes of one at most, and the range of their strength."""
 
 _RAND = (2, 9 / 30)
 """RandAugment: how many changes, and their strength."""
@@ -46,6 +58,25 @@ def change(
     for place in draws.integers(len(_KINDS), size=count):
         picture = _changed(picture, _KINDS[place], strength, _USUAL, draws)
     return picture
+
+
+def augmix(picture: Image.Image, draws: np.random.Generator) -> Image.Image:
+    """Mix the RGB picture with a mixture of three chains of mild changes.
+
+    Hendrycks et al. 2020, "AugMix: A Simple Data Processing Method to Improve Robustness and
+    Uncertainty", section 3 and algorithm 1: weights of the chains are Dirichlet(1), the share of
+    the mixture is Beta(1, 1). Their loss of consistency between three mixtures (Jensen-Shannon) is
+    left out: it takes three times the steps.
+    """
+    shares = draws.dirichlet(np.ones(_CHAINS))
+    most = float(draws.beta(1, 1))
+    total = (1 - most) * np.asarray(picture, np.float32)
+    for share in shares.tolist():
+        chained = picture
+        for place in draws.integers(len(_MIXED), size=int(draws.integers(1, _LONGEST + 1))):
+            chained = _changed(chained, _MIXED[place], draws.uniform(*_MILD), _GENTLE, draws)
+        total += np.float32(most * share) * np.asarray(chained)
+    return Image.fromarray(np.rint(total).clip(0, 255).astype(np.uint8))
 
 
 def _changed(

@@ -37,22 +37,27 @@ class Chain:
 
     Attributes:
         head: linear support vectors with squared hinge loss, one against the rest; multinomial
-            logistic regression; or the nearest class mean by angle, which has no strength C and
-            learns from a single image.
+            logistic regression; or one of ``edge_fgr_train.prototypes``, which have no strength C:
+            the nearest class mean by angle (``cosine``), by Euclidean distance (``prototype``), or
+            by angle where classes are round (``whitened``). They learn from a single image.
         select: what is kept of the embedding: none, pca:K, mic:K or lda:K.
         scale: what is kept is brought to variance 1: ``each`` number alone, or ``all`` by one.
             ``auto`` is ``all`` for discriminants, which are in units of the spread within classes
-            already, else ``each``, which serves small differences (defects); plain features of
-            photographs often do better with ``all``.
+            already, and for ``prototype`` and ``whitened``, which measure distances; else ``each``,
+            which serves small differences (defects); plain features of photographs often do
+            better with ``all``.
         c: candidates for the inverse strength of regularisation; the best in cross-validation wins.
+        views: the classifier also learns from so many changed copies of each image to fit, by
+            ``augment.crop``, ``jitter`` and their like, at the device's size. Judged are images.
         folds: of the cross-validation.
         balanced: weigh classes inversely to their number of images.
     """
 
-    head: Literal["svm", "logreg", "cosine"] = "svm"
+    head: Literal["svm", "logreg", "cosine", "prototype", "whitened"] = "svm"
     select: str = "none"
     scale: Literal["auto", "each", "all"] = "auto"
     c: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    views: int = 0
     folds: int = 5
     balanced: bool = True
 
@@ -61,6 +66,7 @@ class Chain:
             "chain",
             {
                 "c must hold numbers above 0": bool(self.c) and min(self.c) > 0,
+                "views must be from 0 to 64": 0 <= self.views <= 64,
                 "folds must be at least 2": self.folds >= 2,
             },
         )
@@ -70,8 +76,8 @@ class Chain:
 class Recipe:
     """The whole recipe. ``licence`` and ``notes`` go into the model's provenance.
 
-    With ``chain`` the backbone is not trained, and ``augment``, ``optimise``, ``parts`` and
-    ``teacher`` have no meaning; ``balance`` is refused.
+    With ``chain`` the backbone is not trained, and ``optimise``, ``parts`` and ``teacher`` have no
+    meaning, nor has ``augment`` without ``chain.views``; ``balance`` is refused.
     """
 
     name: str

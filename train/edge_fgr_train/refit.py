@@ -21,9 +21,10 @@ import numpy.typing as npt
 
 from edge_fgr_train.linear import LinearHead
 
-__all__ = ["whitened_head"]
+__all__ = ["whitened_directions", "whitened_head"]
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 _SHRINK = 0.05
 """Share of the mean variance that is added in all directions: there are more than images."""
@@ -44,12 +45,27 @@ def whitened_head(embedding: Floats, targets: Sequence[int], classes: int) -> Li
         float32 ``(C, D)`` and ``(C,)``, on embeddings of length 1.
     """
     rows: Any = LinearHead.seen(embedding.astype(np.float64), l2=True)
-    truth = np.asarray(targets)
+    weight, bias = whitened_directions(rows, np.asarray(targets), classes)
+    return LinearHead(weight.astype(np.float32), bias.astype(np.float32), l2=True)
+
+
+def whitened_directions(
+    rows: Doubles, truth: npt.NDArray[np.integer[Any]], classes: int
+) -> tuple[Doubles, Doubles]:
+    """Return weight ``(C, D)`` and bias ``(C,)`` of that head on ``rows`` ``(N, D)`` as they are.
+
+    Args:
+        rows: embeddings.
+        truth: class of each ``(N,)``, from 0 on without a gap.
+        classes: how many there are.
+    """
     means = np.stack([rows[truth == c].mean(0) for c in range(classes)])
     apart = rows - means[truth]
     within: Any = apart.T @ apart / len(rows)
     variances, axes = np.linalg.eigh(within)
-    floor = max(_SHRINK * float(variances.mean()), np.finfo(np.float64).tiny)
+    # With one image a class nothing varies within them: as they are, directions are plain cosines.
+    floor = _SHRINK * float(variances.mean())
+    floor = floor if floor > np.finfo(np.float64).tiny else 1.0
     whiten = axes / np.sqrt(variances.clip(0) + floor)  # (D, D)
     centre = rows.mean(0)
     directions = (means - centre) @ whiten
@@ -58,6 +74,4 @@ def whitened_head(embedding: Floats, targets: Sequence[int], classes: int) -> Li
     bias = -weight @ centre
     # Logits are the cosines but for a factor of each image; on average it is made _SCALE.
     factor = _SCALE / max(float(np.linalg.norm((rows - centre) @ whiten, axis=1).mean()), 1e-12)
-    return LinearHead(
-        (weight * factor).astype(np.float32), (bias * factor).astype(np.float32), l2=True
-    )
+    return weight * factor, bias * factor

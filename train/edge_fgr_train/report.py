@@ -24,6 +24,7 @@ from edge_fgr_train.confusion import DEPTH, confusion, has_coarse, matrix
 from edge_fgr_train.dataset import Sample, targets_of
 from edge_fgr_train.environment import environment
 from edge_fgr_train.evaluate import coarse_hits, wilson
+from edge_fgr_train.nearest import Frozen
 from edge_fgr_train.network import Network
 from edge_fgr_train.pages import render
 from edge_fgr_train.parts import FITTED, Split
@@ -64,6 +65,7 @@ class Report:
         network: what gave the logits, for maps of its evidence; None: no maps.
         device: what it computed on; None: not told.
         commit: of the code; may be empty.
+        frozen: what the nearest class mean on frozen features reaches, of few shots.
     """
 
     recipe: Recipe
@@ -82,6 +84,7 @@ class Report:
     network: Network | None = None
     device: torch.device | None = None
     commit: str = ""
+    frozen: Frozen | None = None
 
 
 def write_report(folder: Path, report: Report) -> Path:

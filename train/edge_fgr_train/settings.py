@@ -20,11 +20,24 @@ class Data:
         evaluate: subfolder measured after every epoch; empty: none.
         calibration: list of files (beside the recipe, or shipped with this package) that are
             kept out of training; the exporter chooses and checks on them. Empty: none.
+        shots: so many images of each class are fitted, no others; 0: all.
+        draw: which ones: the seed that ``edge_fgr_train.shots`` draws by.
     """
 
     fit: tuple[str, ...] = ()
     evaluate: str = ""
     calibration: str = ""
+    shots: int = 0
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        check_rules(
+            "data",
+            {
+                "shots must be at least 1, or 0 for all images": self.shots >= 0,
+                "draw must be at least 0": self.draw >= 0,
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True)

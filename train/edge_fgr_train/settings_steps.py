@@ -33,6 +33,11 @@ class Augment:
         policy: one more change of each picture: ``trivial`` draws it and its strength (Müller &
             Hutter 2021, TrivialAugment), ``rand`` draws two of strength 9 of 30 (Cubuk et al.
             2020, RandAugment).
+        weather: what bad light and a poor camera do to ``weathered`` of the pictures: ``augmix``
+            mixes a picture with chains of mild changes of it (Hendrycks et al. 2020, without their
+            loss); ``camera`` errs in exposure, white balance, focus and hold, adds a sensor's
+            noise and JPEG's blocks; ``both``, one after the other.
+        weathered: share of the pictures.
         erase: probability that a rectangle is erased (Zhong et al. 2020).
         mixup: alpha of mixup (Zhang et al. 2018); 0 turns it off.
         cutmix: alpha of CutMix (Yun et al. 2019); 0 turns it off. With both, each batch draws one.
@@ -49,6 +54,8 @@ class Augment:
     turn: float = 0.0
     jitter: float = 0.2
     policy: Literal["none", "trivial", "rand"] = "none"
+    weather: Literal["none", "augmix", "camera", "both"] = "none"
+    weathered: float = 0.5
     erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -69,7 +76,7 @@ class Augment:
             }
             | {
                 f"{name} must be in 0 to 1": 0 <= getattr(self, name) <= 1
-                for name in ("flip", "flip_vertical", "turn", "erase", "mixed")
+                for name in ("flip", "flip_vertical", "turn", "weathered", "erase", "mixed")
             },
         )
 
