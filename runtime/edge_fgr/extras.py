@@ -75,6 +75,10 @@ def train(
     l2: Annotated[
         bool, typer.Option("--l2", help="With --head: embeddings scaled to length 1.")
     ] = False,
+    size: Annotated[
+        str,
+        typer.Option(help="Side of the input in pixels, or auto: from the pictures to fit."),
+    ] = "",
     qat: Annotated[
         Path | None,
         typer.Option(help="Fine-tune this run for INT8, where export says that INT8 costs much."),
@@ -83,10 +87,10 @@ def train(
 ) -> None:
     """Train a network, or a classifier on embeddings, on labelled photographs (extra: train)."""
     if qat is not None:
-        if recipe or head or select or model or l2:
+        if recipe or head or select or model or l2 or size:
             raise UsageError(
                 "--qat takes recipe and network from its run; leave --recipe, --head, --select, "
-                "--model and --l2 out"
+                "--model, --l2 and --size out"
             )
         heavy("train", "command").run_qat(qat, data, output, changes or (), device)
         return
@@ -100,7 +104,7 @@ def train(
     if (model or l2) and not chained and recipe is None:
         raise UsageError("--model and --l2 are for chains; add --head svm or --head logreg")
     name = recipe or ("chain" if chained else "default")
-    heavy("train", "command").run(data, output, name, wanted, device, model or "")
+    heavy("train", "command").run(data, output, name, wanted, device, model or "", size)
 
 
 def features(

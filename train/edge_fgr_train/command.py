@@ -17,6 +17,7 @@ from edge_fgr_train.checkpoint import Run, load_network
 from edge_fgr_train.dataset import labels_of, targets_of
 from edge_fgr_train.embedder import Embedder, open_embedder
 from edge_fgr_train.evaluate import logits_of
+from edge_fgr_train.input_size import fitted_to
 from edge_fgr_train.loop import train
 from edge_fgr_train.mic import mic_labels, permutation_threshold
 from edge_fgr_train.network import as_finished, device_of
@@ -39,6 +40,7 @@ def run(
     changes: Sequence[str],
     device: str,
     base: str = "",
+    size: str = "",
 ) -> None:
     """Train ``data`` by a recipe into the folder ``output``; resume what was interrupted.
 
@@ -49,6 +51,7 @@ def run(
         changes: ``section.key=value`` items.
         device: ``auto``, ``cpu`` or ``cuda``.
         base: what a chain stands on: a backbone's name, a run's folder or a model.
+        size: side of the input in pixels, or ``auto``: from the pictures; empty: the recipe's.
 
     Raises:
         EdgeFgrError: see the error tree; nothing half-written is left under a final name.
@@ -59,10 +62,15 @@ def run(
         if base:
             raise UsageError("--model is for chains; add --head, or name model.backbone with --set")
         split = split_of(data, recipe, recipe_name)
+        recipe = fitted_to(recipe, size, split.fit, changes)
         _say(recipe, split)
         train(split, recipe, output, processor)
         report = _of_network(output, recipe, split, processor)
     else:
+        if size:
+            raise UsageError(
+                "--size is for networks that are trained; with --head: --set geometry.size=N"
+            )
         parse_selection(recipe.chain.select)
         source, recipe = _base(recipe, base, changes, processor.type)
         split = split_of(data, recipe, recipe_name)
@@ -163,9 +171,19 @@ def _base(
                            device=device)  # fmt: skip
     if other and source.kind != "backbone":
         raise UsageError(f"{name}: has its own geometry; leave --set geometry… out")
+    if recipe.model.tiles > 1:
+        raise UsageError(
+            "recipe: model.tiles is for networks that are trained; with --head leave it out, or "
+            "give --model a model that was exported with tiles"
+        )
     model = replace(recipe.model, dropout=0.0, pool="mean", head="linear", refit="none")
     if source.kind == "run":
         made = as_finished(Run.read(Path(source.origin)).recipe.model)
+        if made.tiles > 1:
+            raise UsageError(
+                f"{name}: decides by tiles, and the new head would choose others; export it and "
+                "give --model the .onnx file"
+            )
         model = replace(made, dropout=0.0, l2=model.l2)
     elif source.kind == "backbone":
         model = replace(model, backbone=name)

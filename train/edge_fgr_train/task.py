@@ -10,10 +10,12 @@ from torch.nn import functional
 
 from edge_fgr.contract import Label
 from edge_fgr_train.heads import with_margin
+from edge_fgr_train.input_size import check_tiles
 from edge_fgr_train.network import Network, build_network
 from edge_fgr_train.recipe import Recipe
 from edge_fgr_train.shuffling import Lesson, lesson_of
 from edge_fgr_train.teachers import Teachers
+from edge_fgr_train.tiles import good_of
 
 __all__ = ["Task"]
 
@@ -30,6 +32,8 @@ class Task:
 
     def __init__(self, recipe: Recipe, labels: Sequence[Label], device: torch.device) -> None:
         self.recipe, self.classes, self.device = recipe, len(labels), device
+        check_tiles(recipe)
+        self._good = good_of(recipe.model, labels)
         self._teachers = Teachers(recipe.teacher, labels, device)
 
     def network(self) -> Network:
@@ -40,6 +44,7 @@ class Task:
             self.classes,
             pretrained=recipe.model.pretrained,
             size=recipe.geometry.size,
+            good=self._good,
         )
         return network.to(self.device)
 
