@@ -25,6 +25,7 @@ from edge_fgr_export.command import Options
 from edge_fgr_export.command import run as export
 from edge_fgr_export.graph import from_network
 from edge_fgr_export.images import images_of
+from edge_fgr_export.tiles import Plan, tiled
 from edge_fgr_export.trial import relative_error, run_graph
 from edge_fgr_export.verify import verdict_of
 from edge_fgr_train.batches import batches
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     images = images_of(made, chosen.data)
     network, contract, _ = load_network(chosen.run)
     geometry, targets = contract.geometry, images.targets(contract)
-    fp32 = from_network(network, geometry.size)
+    fp32 = tiled(from_network(network, geometry.size), Plan(network.tiles, network.good))
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(fp32, before)

@@ -24,7 +24,7 @@ from edge_fgr_export.groups import body_of, groups_of, kernels_of, scales_of
 from edge_fgr_export.qdq import Memory
 from edge_fgr_export.quantise import Settings, quantise
 from edge_fgr_export.ranges import Statistics, collect
-from edge_fgr_export.trial import Bench, Trial, run_graph, within
+from edge_fgr_export.trial import Bench, Trial, within
 from edge_fgr_export.verify import Verdict
 
 __all__ = ["Outcome", "quantise_within", "sensitivities", "table"]
@@ -47,7 +47,7 @@ class Outcome:
     """The INT8 graph, and how it came about.
 
     Attributes:
-        model: the graph.
+        model: the graph, of one tile where ``fp32`` was.
         trials: what each step came to.
         sensitivity: where layers had to be widened: for the weights of each layer by how much the
             squared error of the logits falls when they alone are wide, the most sensitive first.
@@ -80,7 +80,7 @@ def quantise_within(
     """Quantise step by step until the budget holds.
 
     Args:
-        fp32: the graph.
+        fp32: the graph; of one tile, where the bench has a plan of tiles.
         settings: the target, and whether the head is fine; the rest is chosen here.
         bench: what steps are chosen on, and the budget is judged on.
         range_paths: images that ranges and covariances come from.
@@ -100,6 +100,7 @@ def quantise_within(
         kernels_of(fp32),
         held=bench.chosen_on,
         reaching=list(chains),
+        tiles=bench.plan.tiles,
     )
     plain = replace(settings, joint=False, correct=False)
     first = _State(fp32, seen.by("min-max"), plain)
@@ -117,7 +118,7 @@ def quantise_within(
     joint = replace(steps.now.settings, joint=True, correct=True)
     steps.take("weights rounded on data", replace(steps.now, settings=joint))
     some = range_paths[:_SHIFTED]
-    now, exact = (run_graph(model, some, bench.geometry) for model in (steps.model, fp32))
+    now, exact = (bench.run(model, some) for model in (steps.model, fp32))
     off = (now.astype(float) - exact).mean(axis=0)
     shift = replace(steps.now.settings, shift=off)
     steps.take("mean of the logits", replace(steps.now, settings=shift))
@@ -177,7 +178,9 @@ def _equalised(
     chains = chains_of(state.model)
     names = {groups[name] for name in chains if name in groups}
     part = {name: group for name, group in groups.items() if group in names}
-    again = collect(model, part, paths, bench.geometry, held=bench.chosen_on).by(method)
+    again = collect(
+        model, part, paths, bench.geometry, held=bench.chosen_on, tiles=bench.plan.tiles
+    ).by(method)
     seen = moved(state.seen, chains, factors)
     seen = replace(seen, ranges={**seen.ranges, **again.ranges})
     return _State(model, seen, state.settings)

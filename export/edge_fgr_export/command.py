@@ -41,6 +41,7 @@ from edge_fgr_export.range_methods import METHODS
 from edge_fgr_export.rehead import rehead
 from edge_fgr_export.same_bits import check_same_bits
 from edge_fgr_export.targets import Target, target_of
+from edge_fgr_export.tiles import Plan, tiled
 from edge_fgr_export.trial import Bench
 from edge_fgr_train.checkpoint import Run, load_head, load_network
 from edge_fgr_train.dataset import labels_of
@@ -149,13 +150,16 @@ def _network(
     target, targets = target_of(options.target), images.targets(contract)
     say("fp32: exporting")
     fp32 = from_network(network, contract.geometry.size)
+    plan = Plan(network.tiles, network.good)
     pooling = float_pooling(fp32.graph)
+    if plan.tiles > 1 and target.kind == "litert":
+        raise ModelError("LiteRT has no form of tiles here; use the .onnx file")
     if pooling and target.kind == "litert":  # not after minutes of work
         raise ModelError(f"LiteRT has no form of {pooling.kind} pooling here; use the .onnx file")
     reference = torch_logits_of(network, images.paths, contract.geometry)
     twin = output if target.kind == "fp32" else fp32_path(output)
     with atomic_path(twin) as beside:
-        beside.write_bytes(stamp(fp32, replace(contract, target="fp32")))
+        beside.write_bytes(stamp(tiled(fp32, plan), replace(contract, target="fp32")))
         model = open_model(beside, device="cpu")
         logits = logits_of(model, images.paths, contract.geometry)
         metrics = {"torch_top1": check_twin(twin, reference, logits, targets)}
@@ -169,7 +173,9 @@ def _network(
         graph = to_half(fp32)
     elif target.kind != "fp32":
         say(f"int8 for {target.name}: ranges from {len(images.ranges)} training images")
-        bench = Bench(images.chosen_paths, chosen, images.paths, logits, targets, contract.geometry)
+        bench = Bench(
+            images.chosen_paths, chosen, images.paths, logits, targets, contract.geometry, plan
+        )
         done = quantise_within(
             fp32,
             Settings(target=target, fine_head=head is not None),
@@ -180,6 +186,7 @@ def _network(
         )
         graph = done.model
         facts = {"steps": table(done.trials), "sensitivity": dict(done.sensitivity)}
+    graph = tiled(graph, plan)
     if target.name == "portable":
         check_same_bits(graph)
         if pooling:

@@ -23,6 +23,7 @@ from edge_fgr_export.float_pooling import float_pooling
 from edge_fgr_export.nodes import constants
 from edge_fgr_export.reading import ROUNDING, SHAPES, Reading
 from edge_fgr_export.same_bits import faults_of
+from edge_fgr_export.tiles import untiled
 from edge_fgr_export.wide import wide_parts
 
 __all__ = ["graph_card", "graph_lines", "operators_run", "run"]
@@ -62,8 +63,10 @@ def run(model: str | None, form: str) -> None:
 def graph_card(path: Path) -> dict[str, Any]:
     """Return the facts of a graph as JSON-ready values."""
     model = onnx.load(path)
-    graph = Reading(model)
-    entry, wide, pooling = graph.entry(), wide_parts(graph), float_pooling(model.graph)
+    apart = untiled(model)
+    one = apart.deciding if apart else model
+    graph = Reading(one)
+    entry, wide, pooling = graph.entry(), wide_parts(graph), float_pooling(one.graph)
     nodes = []
     for node in graph.nodes:
         if node.op_type in ROUNDING or node.op_type in SHAPES:
@@ -83,14 +86,25 @@ def graph_card(path: Path) -> dict[str, Any]:
                 "reason": reason,
             }
         )
+    nodes += [
+        {
+            "name": node.output[0],
+            "operator": node.op_type,
+            "form": "float",
+            "reason": "chooses the worst tile by its logits",
+        }
+        for node in (apart.around if apart else ())
+        if node.op_type not in SHAPES
+    ]
     wanted = Counter(row["operator"] for row in nodes if row["form"] == "integer")
     runs = operators_run(path)
     faults = faults_of(model)
     return {
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "ir_version": model.ir_version,
+        "tiles": apart.plan.tiles**2 if apart else 1,
         "constant_bytes": _bytes_by_type(model),
-        "operators": _counted(Counter(node.op_type for node in graph.nodes)),
+        "operators": _counted(Counter(node.op_type for node in model.graph.node)),
         "nodes": nodes,
         "stray": graph.stray(),
         "same_bits": {"promised": not faults, "faults": faults},
@@ -129,6 +143,7 @@ def graph_lines(facts: dict[str, Any]) -> str:
         ("target", facts["target"]),
         ("opset", f"{opsets}, IR version {facts['ir_version']}"),
         ("constants", ", ".join(f"{kind} {size / 1e6:.3f} MB" for kind, size in sizes)),
+        *([("tiles", f"{facts['tiles']}, of which the worst decides")] * (facts["tiles"] > 1)),
         ("stray pairs", f"{len(stray)}"),
         *(("", line) for line in stray[:_MOST_NAMES]),
         ("same bits", "promised" if promise["promised"] else "not promised"),

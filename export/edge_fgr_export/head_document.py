@@ -10,6 +10,7 @@ from edge_fgr.errors import ModelError
 from edge_fgr.head import Head
 from edge_fgr_export.heads import head_of
 from edge_fgr_export.nodes import constants, producers
+from edge_fgr_export.tiles import tiles_of
 
 __all__ = ["head_in"]
 
@@ -46,4 +47,4 @@ def head_in(model: onnx.ModelProto) -> Head:
         bias = value(found.gemm.input[2])[: len(weight)]
     else:
         bias = np.zeros(len(weight), np.float32)
-    return Head(weight, bias, found.l2)
+    return Head(weight, bias, found.l2, tiles_of(model))

@@ -37,7 +37,8 @@ Doubles = npt.NDArray[np.float64]
 _INT8 = {"Gemm", "DequantizeLinear"}
 _PLAIN = ({"Gemm"}, {"Gemm", "Cast"}, _INT8, {*_INT8, "Split", "Add"})
 _LENGTH = {*_INT8, "Cast", "Sub", "ReduceSumSquare", "Sqrt", "Mul", "Max", "Div", "Add"}
-_L2 = ({"Gemm", "ReduceL2", "Clip", "Div"}, _LENGTH, {*_LENGTH, "Split"})
+_UNIT = {"Gemm", "ReduceL2", "Clip", "Div"}
+_L2 = (_UNIT, {*_UNIT, "Cast"}, _LENGTH, {*_LENGTH, "Split"})
 _GEMM = {"alpha": 1, "beta": 1, "transA": 0, "transB": 1}
 
 

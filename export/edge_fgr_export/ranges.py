@@ -8,7 +8,7 @@ range costs least on other images.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
+import torch
 
 from edge_fgr.contract import Geometry
 from edge_fgr.errors import InputMissingError
@@ -23,6 +24,7 @@ from edge_fgr.progress import progress
 from edge_fgr_export.moments import Kernel, Moments, Peaks
 from edge_fgr_export.range_methods import METHODS, Histogram, Range, cost, ranges_by_method
 from edge_fgr_train.batches import batches
+from edge_fgr_train.tiles import cut
 
 __all__ = ["Kernel", "Range", "Statistics", "collect", "watching"]
 
@@ -73,6 +75,7 @@ def collect(
     kernels: Sequence[Kernel] = (),
     held: Sequence[Path] = (),
     reaching: Sequence[str] = (),
+    tiles: int = 1,
 ) -> Statistics:
     """Watch the tensors of the fp32 graph over image files.
 
@@ -84,6 +87,7 @@ def collect(
         kernels: those whose covariances are wanted.
         held: images that methods are compared on; by default ``paths``.
         reaching: tensors whose channels' reaches are wanted.
+        tiles: along each side, that pictures are cut into for a graph of one tile.
 
     Raises:
         InputMissingError: no image.
@@ -99,8 +103,8 @@ def collect(
     sums: dict[str, Doubles] = {}
     inside, outside = _Extremes(groups), _Extremes(groups)
     session = watching(model, names)
-    with progress(2 * (len(paths) + len(held)), "ranges") as advance:
-        for pixels in batches(paths, geometry, _BATCH):
+    with progress(2 * (len(paths) + len(held)) * tiles**2, "ranges") as advance:
+        for pixels in _tiles(paths, geometry, tiles):
             for name, values in zip(names, session.run(names, {"pixels": pixels}), strict=True):
                 sums[name] = sums.get(name, 0.0) + _channels(values).sum(axis=0)
                 for _, found in moments[name]:
@@ -110,7 +114,7 @@ def collect(
                 inside.add(name, values)
             advance(len(pixels), "")
         watched = list(groups)
-        for pixels in batches(held, geometry, _BATCH):
+        for pixels in _tiles(held, geometry, tiles):
             for name, values in zip(watched, session.run(watched, {"pixels": pixels}), strict=True):
                 outside.add(name, values)
             advance(len(pixels), "")
@@ -119,7 +123,7 @@ def collect(
         counted = []
         for files in (paths, held):
             counts = {group: np.zeros(_BINS) for group in low}
-            for pixels in batches(files, geometry, _BATCH):
+            for pixels in _tiles(files, geometry, tiles):
                 for name, values in zip(
                     watched, session.run(watched, {"pixels": pixels}), strict=True
                 ):
@@ -133,12 +137,20 @@ def collect(
     costs = {g: {m: cost(judged[g], r) for m, r in offered[g].items()} for g in offered}
     return Statistics(
         ranges={},
-        means={name: total / len(paths) for name, total in sums.items()},
+        means={name: total / (len(paths) * tiles**2) for name, total in sums.items()},
         covariances={k: found.covariance() for both in moments.values() for k, found in both},
         reaches={name: found.reach() for name, found in peaks.items()},
         offered=offered,
         costs=costs,
     ).by("auto")
+
+
+def _tiles(
+    paths: Sequence[Path], geometry: Geometry, tiles: int
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield what goes through the graph at a time."""
+    for pixels in batches(paths, geometry, _BATCH):
+        yield pixels if tiles == 1 else cut(torch.from_numpy(pixels), tiles).numpy()
 
 
 class _Extremes:

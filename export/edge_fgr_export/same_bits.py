@@ -18,6 +18,7 @@ from edge_fgr_export.float_pooling import float_pooling
 from edge_fgr_export.heads import head_of
 from edge_fgr_export.nodes import attribute
 from edge_fgr_export.reading import PRODUCTS, ROUNDING, SHAPES, Codes, Reading
+from edge_fgr_export.tiles import untiled
 from edge_fgr_export.weights import worst_pair
 from edge_fgr_export.wide import wide_fault, wide_parts
 from edge_fgr_train.int8 import PAIR_LIMIT
@@ -45,6 +46,8 @@ def check_same_bits(model: onnx.ModelProto) -> None:
 
 def faults_of(model: onnx.ModelProto) -> list[str]:
     """Return what stands against the same bits on every processor; nothing: they are promised."""
+    if apart := untiled(model):  # what stands around them compares and moves
+        return list(dict.fromkeys([*faults_of(apart.choosing), *faults_of(apart.deciding)]))
     pooling = float_pooling(model.graph)
     faults = _faults_of(model)
     if pooling is None or not Reading(model).rounds:
@@ -57,6 +60,8 @@ def faults_of(model: onnx.ModelProto) -> list[str]:
 
 def _faults_of(model: onnx.ModelProto) -> list[str]:
     """Return the faults but for that of a float pooling."""
+    if apart := untiled(model):
+        return list(dict.fromkeys([*_faults_of(apart.choosing), *_faults_of(apart.deciding)]))
     graph = Reading(model)
     if not graph.rounds:
         return ["an fp32 graph: sums of floats depend on the processor"]

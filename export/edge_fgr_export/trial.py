@@ -16,12 +16,16 @@ import onnx
 
 from edge_fgr.contract import Geometry
 from edge_fgr_export.ranges import watching
+from edge_fgr_export.tiles import Plan, tiled
 from edge_fgr_export.verify import Verdict, verdict_of
 from edge_fgr_train.batches import batches
 
 __all__ = ["Bench", "Trial", "relative_error", "run_graph", "within"]
 
 Floats = npt.NDArray[np.float32]
+
+
+_WHOLE = Plan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Bench:
         chosen_on, chosen_logits: images that steps are chosen on, and their logits ``(n, C)``.
         judged_on, judged_logits, targets: images that the budget is judged on.
         geometry: from file to pixels.
+        plan: how the graphs that are tried, which are those of a tile, become a picture's.
     """
 
     chosen_on: Sequence[Path]
@@ -60,15 +65,20 @@ class Bench:
     judged_logits: Floats
     targets: Sequence[int]
     geometry: Geometry
+    plan: Plan = _WHOLE
+
+    def run(self, model: onnx.ModelProto, paths: Sequence[Path]) -> Floats:
+        """Return logits ``(len(paths), C)`` of a graph to try."""
+        return run_graph(tiled(model, self.plan), paths, self.geometry)
 
     def error(self, model: onnx.ModelProto, count: int | None = None) -> float:
         """Return the relative error of the logits on the first ``count`` images to choose on."""
-        logits = run_graph(model, self.chosen_on[:count], self.geometry)
+        logits = self.run(model, self.chosen_on[:count])
         return relative_error(logits, self.chosen_logits[:count])
 
     def judge(self, model: onnx.ModelProto) -> Verdict:
         """Compare with fp32 on the images that the budget is judged on."""
-        logits = run_graph(model, self.judged_on, self.geometry)
+        logits = self.run(model, self.judged_on)
         return verdict_of(self.judged_logits, logits, self.targets)
 
 

@@ -83,6 +83,10 @@ def train(
     l2: Annotated[
         bool, typer.Option("--l2", help="With --head: embeddings scaled to length 1.")
     ] = False,
+    size: Annotated[
+        str,
+        typer.Option(help="Side of the input in pixels, or auto: from the pictures to fit."),
+    ] = "",
     qat: Annotated[
         Path | None,
         typer.Option(help="Fine-tune this run for INT8, where export says that INT8 costs much."),
@@ -98,10 +102,10 @@ def train(
 ) -> None:
     """Train a network, or a classifier on embeddings, on labelled photographs (extra: train)."""
     if qat is not None:
-        if recipe or head or select or model or l2 or shots is not None:
+        if recipe or head or select or model or l2 or size or shots is not None:
             raise UsageError(
                 "--qat takes recipe, network and images from its run; leave --recipe, --head, "
-                "--select, --model, --l2 and --shots out"
+                "--select, --model, --l2, --size and --shots out"
             )
         if imbalance != "none":
             raise UsageError("--imbalance has no meaning with --qat, which looks at no labels")
@@ -121,7 +125,8 @@ def train(
     if (model or l2) and not chained and recipe is None and shots is None:
         raise UsageError("--model and --l2 are for chains; add --head svm or --head logreg")
     name = recipe or ("chain" if chained else "default" if shots is None else "few-shots")
-    heavy("train", "command").run(data, output, name, wanted, device, model or "", imbalance)
+    command = heavy("train", "command")
+    command.run(data, output, name, wanted, device, model or "", imbalance, size)
 
 
 def features(

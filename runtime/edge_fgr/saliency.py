@@ -2,9 +2,10 @@
 
 Class activation maps (Zhou et al., CVPR 2016, section 2). The logits are linear in the embedding,
 and the embedding is the mean of ``features`` over positions, so each logit is exactly the mean of a
-map plus a bias. What is drawn is the map of the logit above the mean of all logits: softmax does
-not see a number added to all logits, and neither should the picture. Other poolings than the mean
-have no such maps. ``docs/explain.md`` says what a map shows and what not.
+map plus a bias; with tiles it is the mean over the worst one, and all others have no share. What is
+drawn is the map of the logit above the mean of all logits: softmax does not see a number added to
+all logits, and neither should the picture. Other poolings than the mean have no such maps.
+ ``docs/explain.md`` says what a map shows and what not.
 """
 
 from __future__ import annotations
@@ -136,6 +137,7 @@ def explain(
     logits, embedding, features = (
         part[0] for part in model.outputs(pixels[None], "logits", "embedding", "features")
     )
+    features = head.places(embedding, features)
     if not _is_mean(embedding, features):
         raise ContractError(
             f"{model.path}: has no evidence maps: its pooling is not the mean of its features; "

@@ -28,6 +28,7 @@ from edge_fgr.errors import ContractError, InputMissingError, ModelError, UsageE
 from edge_fgr.files import atomic_write
 from edge_fgr_train.network import Network, build_network
 from edge_fgr_train.recipe import Recipe
+from edge_fgr_train.tiles import good_of
 
 __all__ = [
     "RESULT",
@@ -156,6 +157,7 @@ def load_network(folder: Path) -> tuple[Network, Contract, Run]:
         pretrained=False,
         size=contract.geometry.size,
         finished=True,
+        good=good_of(run.recipe.model, contract.labels),
     )
     try:
         network.load_state_dict(state)

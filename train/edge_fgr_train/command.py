@@ -19,6 +19,7 @@ from edge_fgr_train.dataset import counts_of, labels_of, targets_of
 from edge_fgr_train.embedder import Embedder, open_embedder
 from edge_fgr_train.evaluate import logits_of
 from edge_fgr_train.imbalance import balanced_by
+from edge_fgr_train.input_size import fitted_to
 from edge_fgr_train.launch import joined
 from edge_fgr_train.loop import train
 from edge_fgr_train.mic import mic_labels, permutation_threshold
@@ -45,6 +46,7 @@ def run(
     device: str,
     base: str = "",
     imbalance: str = "none",
+    size: str = "",
 ) -> None:
     """Train ``data`` by a recipe into the folder ``output``; resume what was interrupted.
 
@@ -56,6 +58,7 @@ def run(
         device: ``auto``, ``cpu`` or ``cuda``.
         base: what a chain stands on: a backbone's name, a run's folder or a model.
         imbalance: ``auto`` chooses the recipe's ``balance`` by the images to fit; ``none``.
+        size: side of the input in pixels, or ``auto``: from the pictures; empty: the recipe's.
 
     Raises:
         EdgeFgrError: see the error tree; nothing half-written is left under a final name.
@@ -70,6 +73,7 @@ def run(
                     "--model is for chains; add --head, or name model.backbone with --set"
                 )
             split = split_of(data, recipe, recipe_name)
+            recipe = fitted_to(recipe, size, split.fit, changes, ranks.say)
             recipe = _suited(recipe, split, imbalance, ranks)
             _say(recipe, split, ranks)
             train(split, recipe, output, processor, ranks=ranks)
@@ -79,6 +83,10 @@ def run(
             if imbalance != "none":
                 raise UsageError(
                     "--imbalance is for networks; a chain weighs its classes: chain.balanced"
+                )
+            if size:
+                raise UsageError(
+                    "--size is for networks that are trained; with --head: --set geometry.size=N"
                 )
             if ranks.world > 1:
                 raise UsageError("a chain is fitted by one process; use edge-fgr train for it")
@@ -220,6 +228,11 @@ def _base(
     model = replace(recipe.model, dropout=0.0, head="linear", refit="none")
     if source.kind == "run":
         made = as_finished(Run.read(Path(source.origin)).recipe.model)
+        if made.tiles > 1:
+            raise UsageError(
+                f"{name}: decides by tiles, and the new head would choose others; export it and "
+                "give --model the .onnx file"
+            )
         model = replace(made, dropout=0.0, l2=model.l2)
     elif source.kind == "backbone":
         model = replace(model, backbone=name)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from edge_fgr_train.network import Network
+from edge_fgr_train.tiles import stitch
 
 __all__ = ["class_maps"]
 
@@ -64,7 +65,9 @@ def class_maps(
         (slopes,) = torch.autograd.grad(above.sum(), kept)
     features = kept[0].detach()
     shares = (features * slopes).sum(1)  # (N, h, w), or (N,) of an embedding alone
-    maps = shares.reshape(len(pixels), *(features.shape[2:] or (1, 1)))
+    maps = shares.reshape(len(shares), *(features.shape[2:] or (1, 1)))
+    if network.tiles > 1:  # slopes are 0 in all but the worst
+        maps = stitch(maps[:, None], network.tiles)[:, 0]
     scaled = maps * maps[0].numel()  # the mean of a map is the logit's part
     found: npt.NDArray[np.float32] = scaled.float().cpu().numpy()
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -12,6 +13,7 @@ from edge_fgr.errors import DeviceError, UsageError
 from edge_fgr_train.backbones import Backbone, create_backbone
 from edge_fgr_train.heads import CosineHead
 from edge_fgr_train.pooling import pooling
+from edge_fgr_train.tiles import cut, soft_worst, stitch, worst
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,15 +40,24 @@ class Network(nn.Module):
     With ``model.l2`` the head sees the embedding scaled to length 1; the embedding that comes out
     is the plain one.
 
+    With ``model.tiles`` each tile of a picture is seen alone. In evaluation logits and embedding
+    are those of its worst tile; in training logits come from all of them. Features are those of all
+    tiles, at their places.
+
     Attributes:
         channels: K of the features.
+        tiles: along each side of the picture.
+        good: the class that means "nothing found"; None: none.
 
     Raises:
         UsageError: the backbone has no such parts as the recipe names.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, model: Model) -> None:
+    def __init__(
+        self, backbone: Backbone, classes: int, model: Model, good: int | None = None
+    ) -> None:
         super().__init__()
+        self.tiles, self.good = model.tiles, good
         self.backbone = backbone.module
         self.channels = backbone.channels or backbone.width
         self.gives, self.l2 = backbone.gives, model.l2 or model.head != "linear"
@@ -96,6 +107,8 @@ class Network(nn.Module):
 
     def forward(self, pixels: Tensor) -> Outputs:
         """Pixels are uint8, or float in the same range where augmentation mixed them."""
+        if self.tiles > 1:
+            pixels = cut(pixels, self.tiles)
         # NHWC seen as NCHW is torch's channels-last layout: no copy.
         x = (pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std  # (N, 3, H, W)
         features = self.backbone(x)
@@ -108,7 +121,24 @@ class Network(nn.Module):
         else:  # an embedding alone: a map of one position
             embedding, features = features, features[:, :, None, None]
         seen = unit_length(embedding) if self.l2 else embedding
-        return Outputs(self.head(self.dropout(seen)), embedding, features)
+        found = Outputs(self.head(self.dropout(seen)), embedding, features)
+        return self._decided(found) if self.tiles > 1 else found
+
+    def _decided(self, found: Outputs) -> Outputs:
+        """Return what tiles ``(N * T, …)`` say of their pictures."""
+        logits, embedding = (
+            part.reshape(-1, self.tiles**2, part.shape[1])
+            for part in (found.logits, found.embedding)
+        )  # (N, T, C), (N, T, D)
+        rows, place = torch.arange(len(logits), device=logits.device), worst(logits, self.good)
+        decided = soft_worst(logits, self.good) if self.training else logits[rows, place]
+        return Outputs(decided, embedding[rows, place], stitch(found.features, self.tiles))
+
+    def of_tile(self) -> Network:
+        """Return the network of one tile, with the very same weights."""
+        one = copy(self)
+        one.tiles = 1
+        return one
 
     @torch.no_grad()
     def take_head(self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> None:
@@ -139,7 +169,13 @@ def unit_length(embedding: Tensor) -> Tensor:
 
 
 def build_network(
-    model: Model, classes: int, *, pretrained: bool, size: int = 0, finished: bool = False
+    model: Model,
+    classes: int,
+    *,
+    pretrained: bool,
+    size: int = 0,
+    finished: bool = False,
+    good: int | None = None,
 ) -> Network:
     """Build a backbone by name with a fresh head for ``classes``.
 
@@ -149,17 +185,18 @@ def build_network(
         pretrained: start from ImageNet weights.
         size: side of the input in pixels; only the teaching CNN depends on it.
         finished: for the weights of a run's result: any head is linear there.
+        good: with tiles, the class that means "nothing found".
 
     Raises:
         UsageError: the backbone is not known, or has no such parts as the recipe names.
         MissingExtraError, UnavailableError: its weights are not installed, or cannot be fetched.
     """
     backbone = create_backbone(
-        model.backbone, pretrained=pretrained, drop_path=model.drop_path, size=size
+        model.backbone, pretrained=pretrained, drop_path=model.drop_path, size=size // model.tiles
     )
     if finished:
         model = as_finished(model)
-    return Network(backbone, classes, model).to(memory_format=torch.channels_last)
+    return Network(backbone, classes, model, good).to(memory_format=torch.channels_last)
 
 
 def as_finished(model: Model) -> Model:

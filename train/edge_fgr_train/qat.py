@@ -152,6 +152,10 @@ def _finished(source: Path, folder: Path) -> Run:
             f"{source}: {made.recipe.model.pool} pooling stays float, which --qat does not "
             "compute; export the run as it is"
         )
+    if made.recipe.model.tiles > 1:
+        raise UsageError(
+            f"{source}: decides by tiles, which --qat does not compute; export the run as it is"
+        )
     rules, done = made.recipe.optimise, epochs_of(source)
     if done is not None and done < rules.epochs * rules.members:
         raise UsageError(f"{source}: its training was interrupted; resume it first")

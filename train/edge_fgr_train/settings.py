@@ -63,6 +63,10 @@ class Model:
         margin: of ``arcface``, in radians.
         rank: length of the embedding with ``bilinear``.
         pretrained: start from ImageNet weights; false starts from chance.
+        tiles: along each side, that the picture is cut into; the worst one decides
+            (``edge_fgr_train.tiles``). ``geometry.size`` is the side of the whole picture.
+        good: the class that means "nothing found", from which tiles are told to be worse; empty:
+            the tile that is most certain decides.
     """
 
     backbone: str = "efficientnet_lite0"
@@ -78,6 +82,8 @@ class Model:
     margin: float = 0.2
     rank: int = 512
     pretrained: bool = True
+    tiles: int = 1
+    good: str = ""
 
     def __post_init__(self) -> None:
         check_rules(
@@ -89,6 +95,12 @@ class Model:
                 "scale must be above 0": self.scale > 0,
                 "margin must be in 0 to 1.5": 0 <= self.margin <= 1.5,
                 "rank must be at least 8": self.rank >= 8,
+                "tiles must be from 1 to 8": 1 <= self.tiles <= 8,
+                "good is for tiles; set model.tiles": self.tiles > 1 or not self.good,
+                "head arcface has no form over tiles; choose cosine": self.tiles == 1
+                or self.head != "arcface",
+                "refit has no form over tiles; choose none": self.tiles == 1
+                or self.refit == "none",
             },
         )
 

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from edge_fgr.contract import Label
 from edge_fgr_train.classifiers import rebalanced
+from edge_fgr_train.input_size import check_tiles
 from edge_fgr_train.losses import LabelLoss
 from edge_fgr_train.network import Network, build_network
 from edge_fgr_train.recipe import Recipe
 from edge_fgr_train.shuffling import Lesson, lesson_of
 from edge_fgr_train.teachers import Teachers
+from edge_fgr_train.tiles import good_of
 
 __all__ = ["Task"]
 
@@ -38,6 +40,8 @@ class Task:
         counts: Sequence[int] = (),
     ) -> None:
         self.recipe, self.classes, self.device = recipe, len(labels), device
+        check_tiles(recipe)
+        self._good = good_of(recipe.model, labels)
         self._counts = counts
         smoothing = recipe.optimise.label_smoothing
         self._by_labels = LabelLoss(recipe.balance, recipe.model, smoothing, counts, device)
@@ -51,6 +55,7 @@ class Task:
             self.classes,
             pretrained=recipe.model.pretrained,
             size=recipe.geometry.size,
+            good=self._good,
         )
         return network.to(self.device)
 
