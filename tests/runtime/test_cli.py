@@ -20,7 +20,7 @@ from pictures import opened
 
 KEYS = [
     "schema_version", "file", "status", "label", "probability", "top_k", "model", "device", "ms",
-    "verdict", "unknown", "set", "evidence", "error",
+    "verdict", "unknown", "set", "gate", "evidence", "error",
 ]  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_json_record(cli, photos):
     assert set(record["ms"]) == {"decode", "infer", "total"}
     assert list(record["verdict"]) == ["kind", "label", "probability", "reason"]
     assert record["verdict"]["kind"] == "class" and record["verdict"]["label"] == record["label"]
-    assert record["set"] is None and record["evidence"] is None
+    assert record["set"] is record["gate"] is None and record["evidence"] is None
     assert list(record["unknown"]) == ["score", "threshold", "method"]
 
 
@@ -122,7 +122,7 @@ def test_csv_with_time_and_place(cli, photos, tmp_path):
     assert rows[2]["verdict"] == rows[2]["set_labels"] == ""
     assert rows[1]["verdict"] == "class" and rows[1]["verdict_label"] == rows[1]["label"]
     assert float(rows[1]["unknown_score"]) >= float(rows[1]["unknown_threshold"])
-    assert list(rows[0])[-2:] == ["set_labels", "evidence"]
+    assert list(rows[0])[-6:-3] == ["set_labels", "evidence", "gate_label"]
 
 
 @pytest.mark.parametrize(
