@@ -32,9 +32,7 @@ def choose(counts: Sequence[int]) -> tuple[tuple[str, ...], str]:
     words = f"{seen}: logit adjustment in the loss (balance.adjust = loss, tau = 1)"
     if small < FEW:
         rare = sum(count < FEW for count in counts)
-        words += (
-            f"; {rare} of {len(counts)} classes have fewer than {FEW} images: more would help most"
-        )
+        words += f"; {rare} of {len(counts)} classes have fewer than {FEW} images: take more"
     return changes, words
 
 
