@@ -14,11 +14,14 @@ from edge_fgr_train.checkpoint import Run, load_network
 from edge_fgr_train.command import run
 from edge_fgr_train.dataset import Sample, scan
 from edge_fgr_train.duplicates import groups_of
+from edge_fgr_train.embedder import open_embedder
 from edge_fgr_train.nearest import frozen_source, hits, nearest_mean
 from edge_fgr_train.parts import split_again, split_of
 from edge_fgr_train.prototypes import HEADS, Cosine, Prototype
 from edge_fgr_train.recipe import Chain, load_recipe
+from edge_fgr_train.scales import WithinScale
 from edge_fgr_train.shots import draw_shots
+from edge_fgr_train.views import embed_views
 from pictures import opened
 
 SMALL = [
@@ -132,9 +135,13 @@ def test_the_command_line_refuses(tiny, tmp_path, cli, more, says):
     assert not (tmp_path / "run").exists()
 
 
-def test_shots_alone_take_their_own_recipe():
-    recipe = load_recipe("few-shots", ["data.shots=5"])
-    assert recipe.name == "few-shots" and recipe.data.shots == 5
+def test_shots_alone_take_their_own_recipe(tiny, tmp_path, cli):
+    """Also on a model: the recipe is a chain."""
+    made = cli("train", tiny / "data", "-o", tmp_path / "run", "--shots", "2", "-m", tiny / "run",
+               "--device", "cpu", "--set", "chain.views=1")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    kept = Run.read(tmp_path / "run").recipe
+    assert (kept.name, kept.data.shots, kept.model.pool) == ("few-shots", 2, "mean")
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +203,65 @@ def test_one_image_a_class_is_enough(clouds, head):
     assert (decisions(fitted.pipeline, rows[first] * 1e3).argmax(1) == range(4)).all()
 
 
+def test_a_scale_that_makes_classes_round(clouds):
+    rows, targets = clouds
+    few = np.flatnonzero(np.arange(240) % 60 < 4)
+    x, own = rows[few], targets[few]
+    right = {}
+    for scale in ("all", "within"):
+        rules = Chain("logreg", scale=scale, c=(0.01,), folds=3)
+        fitted = fit_chain(x, own.tolist(), range(len(x)), rules)
+        weight, bias = fold(fitted.pipeline)
+        exact = decisions(fitted.pipeline, rows)
+        np.testing.assert_allclose(rows @ weight.T + bias, exact, atol=1e-8)
+        right[scale] = (exact.argmax(1) == targets).mean()
+    assert right["within"] > right["all"] + 0.1
+    seen = WithinScale().fit(x, own).transform(x)
+    assert seen.var(0).mean() == pytest.approx(1) and seen.mean(0) == pytest.approx(0, abs=1e-9)
+    apart = np.concatenate([seen[own == c] - seen[own == c].mean(0) for c in range(4)])
+    before = np.concatenate([x[own == c] - x[own == c].mean(0) for c in range(4)])
+    ratios = [np.ptp(np.log(each.var(0))) for each in (apart, before)]
+    assert ratios[0] < 0.5 * ratios[1]
+
+
+def test_views_teach_and_are_not_judged(clouds):
+    """Copies say in which directions a class varies, which one image does not."""
+    rows, targets = clouds
+    draws = np.random.default_rng(1)
+    spread = np.where(np.arange(24) < 4, 5.0, 0.5)
+    few = np.flatnonzero(np.arange(240) % 60 < 2)
+    views = rows[few][:, None] + draws.normal(0, 1, (len(few), 30, 24)) * spread
+    rules = Chain("logreg", scale="all", c=(0.1,), folds=2)
+    own = targets[few].tolist()
+    plain, taught = (
+        fit_chain(rows[few], own, range(len(few)), rules, more) for more in (None, views)
+    )
+    right = [(fitted.pipeline.predict(rows) == targets).mean() for fitted in (plain, taught)]
+    assert right[1] > right[0] + 0.05
+    assert sorted(taught.left_out.tolist()) == list(range(len(few)))
+    assert taught.logits.shape == (len(few), 4)
+    none = fit_chain(rows[few], own, range(len(few)), rules, np.empty((len(few), 0, 24)))
+    assert np.array_equal(fold(none.pipeline)[0], fold(plain.pipeline)[0])
+
+
+def test_views_repeat_themselves_and_change_with_the_seed(tiny):
+    where = str(tiny / "tiny.toml")
+    changes = ["model.backbone=teaching_cnn", "geometry.size=32", "chain.views=2"]
+    recipe = load_recipe(where, changes)
+    samples = split_of(tiny / "data", recipe, where).fit[:5]
+    source = open_embedder(str(tiny / "run"))
+    views = embed_views(source, samples, recipe)
+    assert views.shape == (5, 2, 1280) and views.dtype == np.float32
+    assert np.array_equal(views, embed_views(source, samples, recipe))
+    assert not np.array_equal(views[:, 0], views[:, 1])
+    other = load_recipe(where, [*changes, "optimise.seed=1"])
+    assert not np.array_equal(views, embed_views(source, samples, other))
+    none = load_recipe(where, [*changes[:2], "chain.views=0"])
+    assert embed_views(source, samples, none).shape[:2] == (5, 0)
+    with pytest.raises(UsageError, match="views must be from 0 to 64"):
+        load_recipe(where, ["chain.views=65"])
+
+
 def test_nearest_means_by_hand():
     known = np.array([[2.0, 0.0], [1.0, 0.2], [0.0, 3.0], [0.1, 1.0]])
     rows = np.array([[9.0, 1.0], [1.0, 9.0], [9.0, 1.0]])
@@ -207,8 +273,8 @@ def test_nearest_means_by_hand():
 
 
 def test_a_chain_says_its_baseline(tiny, tmp_path, capsys):
-    changes = ["data.shots=1", "geometry.size=64", 'chain.head="prototype"']
-    run(str(tiny / "data"), tmp_path / "run", "chain", changes, "cpu")
+    changes = ["data.shots=1", "geometry.size=64", "chain.views=2", 'chain.head="prototype"']
+    run(str(tiny / "data"), tmp_path / "run", "few-shots", changes, "cpu")
     told = capsys.readouterr().err
     assert "nearest class mean on frozen features" in told and "(val)" in told
     page = (tmp_path / "run" / "report.html").read_text()
@@ -218,7 +284,10 @@ def test_a_chain_says_its_baseline(tiny, tmp_path, capsys):
     assert row["difference"] < 1e-4
     network, contract, made = load_network(tmp_path / "run")
     assert len(made.fit) == 3 and len(contract.labels) == 3
-    assert network.head.weight.shape == (3, 1280)
+    assert network.head.weight.shape == (3, 1280) and network.l2
+    assert made.recipe.model.pool == "gem" and network.pool is not None
+    with pytest.raises(UsageError, match="bilinear must be trained"):
+        run(str(tiny / "data"), tmp_path / "b", "chain", ["model.pool=bilinear"], "cpu")
 
 
 def test_what_the_baseline_is_judged_on(tiny):

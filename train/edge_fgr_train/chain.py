@@ -30,6 +30,7 @@ from edge_fgr.parallel import cores
 from edge_fgr.progress import progress
 from edge_fgr_train.prototypes import HEADS, ONE_SCALE
 from edge_fgr_train.recipe import Chain
+from edge_fgr_train.scales import OneScale, WithinScale
 from edge_fgr_train.selection import parse_selection, transformer_of
 from edge_fgr_train.temperature import fit_temperature
 
@@ -131,7 +132,8 @@ def fold(pipeline: Pipeline) -> tuple[Doubles, Doubles]:
     weight, bias = head.coef_, head.intercept_
     if len(weight) == 1:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    weight = weight / scale.scale_
+    within = isinstance(scale, WithinScale)
+    weight = weight @ scale.matrix_.T if within else weight / scale.scale_
     bias = bias - weight @ scale.mean_
     if select != "passthrough":
         # Every selection is affine: the images of 0 and of the unit vectors say all of it.
@@ -149,18 +151,8 @@ def _pipeline(
     select = transformer_of(selection, images=images, width=width, classes=classes, fewer=fewer)
     measured = selection.kind == "lda" or rules.head in ONE_SCALE
     one = rules.scale == "all" or (rules.scale == "auto" and measured)
-    scale = _OneScale() if one else StandardScaler()
+    scale = WithinScale() if rules.scale == "within" else OneScale() if one else StandardScaler()
     return Pipeline([("select", select), ("scale", scale), ("head", _head(rules, c))])
-
-
-class _OneScale(StandardScaler):  # type: ignore[misc]
-    """One scale for all features, so that those that vary little count little."""
-
-    def fit(self, x: Doubles, y: Ints | None = None) -> _OneScale:
-        """Learn the means and the root of the mean variance."""
-        super().fit(x, y)
-        self.scale_ = np.full_like(self.mean_, np.sqrt(self.var_.mean()) or 1.0)
-        return self
 
 
 def _with_views(x: Doubles, y: Ints, views: Doubles, places: Ints) -> tuple[Doubles, Ints]:

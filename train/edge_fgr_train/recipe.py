@@ -41,7 +41,8 @@ class Chain:
             the nearest class mean by angle (``cosine``), by Euclidean distance (``prototype``), or
             by angle where classes are round (``whitened``). They learn from a single image.
         select: what is kept of the embedding: none, pca:K, mic:K or lda:K.
-        scale: what is kept is brought to variance 1: ``each`` number alone, or ``all`` by one.
+        scale: what is kept is brought to variance 1: ``each`` number alone, or ``all`` by one, or
+            all after what varies ``within`` classes was made alike in all directions.
             ``auto`` is ``all`` for discriminants, which are in units of the spread within classes
             already, and for ``prototype`` and ``whitened``, which measure distances; else ``each``,
             which serves small differences (defects); plain features of photographs often do
@@ -55,7 +56,7 @@ class Chain:
 
     head: Literal["svm", "logreg", "cosine", "prototype", "whitened"] = "svm"
     select: str = "none"
-    scale: Literal["auto", "each", "all"] = "auto"
+    scale: Literal["auto", "each", "all", "within"] = "auto"
     c: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
     views: int = 0
     folds: int = 5
