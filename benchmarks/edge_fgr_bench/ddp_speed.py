@@ -1,4 +1,4 @@
-"""How fast do several processes train beside one that has as many threads? Images a second, in turn.
+"""How fast do several processes train beside one of as many threads? Images a second, in turn.
 
     python -m edge_fgr_bench.ddp_speed DATA [--recipe NAME] [--set k=v ...] [--ranks 2]
                                        [--steps 12] [--rounds 3] [--least R] [--json]

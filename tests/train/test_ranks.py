@@ -93,10 +93,12 @@ def rows(folder):
     return [json.loads(line) for line in (folder / ROWS).read_text().splitlines()]
 
 
-def alike(one: Path, other: Path, name: str, bound: float) -> None:
-    first, second = load_file(one / name), load_file(other / name)
+def alike(one: Path, other: Path) -> None:
+    """A computed head has large weights that depend on small differences of embeddings."""
+    first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
     assert first.keys() == second.keys()
     for key, value in first.items():
+        bound = 1e-2 if key.startswith("head") else 1e-3
         torch.testing.assert_close(second[key], value, rtol=bound, atol=bound, msg=key)
 
 
@@ -111,7 +113,7 @@ def test_two_processes_train_what_one_does(made, tmp_path):
     for first, second in zip(one, two, strict=True):
         assert abs(first.pop("loss") - second.pop("loss")) < 1.0001e-4  # rounded to four places
         assert first == second
-    alike(tmp_path / "one", tmp_path / "two", "model.safetensors", 1e-3)
+    alike(tmp_path / "one", tmp_path / "two")
     names = [{path.name for path in (tmp_path / name).iterdir()} for name in ("one", "two")]
     assert names[1] == names[0] | {"report.html"}
     assert len([line for line in said if line.startswith('{"epoch"')]) == 3  # by one rank alone
@@ -119,7 +121,7 @@ def test_two_processes_train_what_one_does(made, tmp_path):
 
 
 def test_a_killed_rank_is_named_and_the_run_goes_on(made, tmp_path):
-    changes = [*SMALL, "optimise.epochs=60"]
+    changes = [*SMALL, "optimise.epochs=40"]
     arguments = on(made, tmp_path / "two", changes)
     child = launched(*arguments)
     while not (tmp_path / "two" / ROWS).exists() or len(rows(tmp_path / "two")) < 2:
@@ -131,12 +133,12 @@ def test_a_killed_rank_is_named_and_the_run_goes_on(made, tmp_path):
     (line,) = [line for line in said if line.startswith("edge-fgr:")]
     assert "rank 1 ended without a word" in line and "start again with the same command" in line
     before = rows(tmp_path / "two")
-    assert 2 <= len(before) < 60
+    assert 2 <= len(before) < 40
     shutil.copytree(tmp_path / "two", tmp_path / "one")
     code, said = ended(launched(*arguments))
-    assert code == 0 and f"resuming after epoch {len(before)} of 60" in said
+    assert code == 0 and f"resuming after epoch {len(before)} of 40" in said
     after = rows(tmp_path / "two")
-    assert after[: len(before)] == before and len(after) == 60
+    assert after[: len(before)] == before and len(after) == 40
     # One process goes on with it as well: a state belongs to no number of ranks.
     alone(made, tmp_path / "one", changes)
     for first, second in zip(rows(tmp_path / "one"), after, strict=True):
