@@ -41,18 +41,19 @@ from edge_fgr_train.parts import Split, split_of
 from edge_fgr_train.recipe import Recipe, load_recipe
 from edge_fgr_train.task import Task
 
-__all__ = ["Rates", "rates"]
+__all__ = ["ONE_TRAINING", "Rates", "Timed", "rate_of", "rates"]
 
 _EPOCHS = 2
 """The first fills the cache of pictures; the second is timed."""
 
-_OWN = (
+ONE_TRAINING = (
     f"optimise.epochs={_EPOCHS}",
     "optimise.fix_epochs=0",
     "optimise.members=1",
     "augment.start_size=0",
     'data.calibration=""',
 )
+"""Changes of a recipe, so that one short training is all that is timed."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -75,7 +76,7 @@ class Rates:
         return median(self.ours) / median(self.bare)
 
 
-class _Timed(Task):
+class Timed(Task):
     """Notes when each step reaches its loss, and in which type of numbers it is computed."""
 
     def __init__(self, recipe: Recipe, labels: Sequence[Label], device: torch.device) -> None:
@@ -91,6 +92,11 @@ class _Timed(Task):
         cast = torch.is_autocast_enabled(kind)
         self.autocast = torch.get_autocast_dtype(kind) if cast else None
         return super().loss(*inputs, **named)
+
+    def last(self, steps: int) -> list[float]:
+        """Return when each step of the last epoch began; one may ask for its loss twice."""
+        marks = self.marks[len(self.marks) // _EPOCHS :]
+        return marks[:: len(marks) // steps]
 
 
 def rates(split: Split, recipe: Recipe, device: torch.device, steps: int, rounds: int) -> Rates:
@@ -115,19 +121,17 @@ def rates(split: Split, recipe: Recipe, device: torch.device, steps: int, rounds
     ready = _ready(split, recipe, steps)
     ours, bare = [], []
     for _ in range(rounds):
-        task = _Timed(recipe, labels, device)
+        task = Timed(recipe, labels, device)
         with tempfile.TemporaryDirectory() as folder:
             train(split, recipe, Path(folder) / "run", device, task)
-        last = task.marks[len(task.marks) // _EPOCHS :]
-        last = last[:: len(last) // steps]  # a step may ask for its loss more than once
-        ours.append(_rate(last, batch))
+        ours.append(rate_of(task.last(steps), batch))
         network = build_network(
             recipe.model,
             len(labels),
             pretrained=recipe.model.pretrained,
             size=recipe.geometry.size,
         )
-        bare.append(_rate(_bare(network.to(device), recipe, ready, task.autocast), batch))
+        bare.append(rate_of(_bare(network.to(device), recipe, ready, task.autocast), batch))
     return Rates(tuple(ours), tuple(bare))
 
 
@@ -173,8 +177,8 @@ def _optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     return kind(learnt, lr=rules.lr, weight_decay=rules.weight_decay)
 
 
-def _rate(marks: Sequence[float], batch: int) -> float:
-    """Return images a second from the second step to the last."""
+def rate_of(marks: Sequence[float], batch: int) -> float:
+    """Return images a second from the second step to the last, of when each began, in seconds."""
     return batch * (len(marks) - 2) / (marks[-1] - marks[1])
 
 
@@ -199,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.steps < 3 or options.rounds < 1:
         raise UsageError("--steps must be at least 3, and --rounds at least 1")
     recipe, device = (
-        load_recipe(options.recipe, (*options.changes, *_OWN)),
+        load_recipe(options.recipe, (*options.changes, *ONE_TRAINING)),
         device_of(options.device),
     )
     split = split_of(options.data, recipe, options.recipe)

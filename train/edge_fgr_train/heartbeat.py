@@ -23,7 +23,7 @@ _EVERY = 0.5
 _SILENT = 20.0
 """Seconds without a beat after which a rank is dead; torchrun kills the others 30 after a death."""
 
-_PATIENCE = 5.0
+_PATIENCE = 3.0
 """Seconds that a rank has for its next beat when somebody asks."""
 
 Lost = Callable[["Heartbeat"], None]

@@ -47,8 +47,9 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
         return Ranks()
     if absent := [name for name in _NEEDED if not environment.get(name)]:
         raise UsageError(
-            f"WORLD_SIZE is {one_line(text)}, but {', '.join(absent)} not set, so no launcher "
-            "started this; use torchrun --nproc_per_node=N -m edge_fgr_train, or unset WORLD_SIZE"
+            f"WORLD_SIZE is {one_line(text)}, but there is no {' and no '.join(absent)}: no "
+            "launcher started this; use torchrun --nproc_per_node=N -m edge_fgr_train, or unset "
+            "WORLD_SIZE"
         )
     try:
         world, rank = int(text), int(environment["RANK"])
@@ -146,7 +147,8 @@ def _ending(error: BaseException, ranks: Ranks, heartbeat: Heartbeat) -> BaseExc
     if told:
         heartbeat.leave(_STOPPED)
     blamed = _blame(ranks, heartbeat, told=told)
-    heartbeat.leave(_FOLLOWED if blamed else f"{_FAILED}{one_line(error)}")
+    if not told:
+        heartbeat.leave(_FOLLOWED if blamed else f"{_FAILED}{one_line(error)}")
     return blamed or error
 
 
