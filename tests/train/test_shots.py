@@ -216,12 +216,13 @@ def test_a_scale_that_makes_classes_round(clouds):
         np.testing.assert_allclose(rows @ weight.T + bias, exact, atol=1e-8)
         right[scale] = (exact.argmax(1) == targets).mean()
     assert right["within"] > right["all"] + 0.1
-    seen = WithinScale().fit(x, own).transform(x)
+    seen = WithinScale().fit(rows, targets).transform(rows)
     assert seen.var(0).mean() == pytest.approx(1) and seen.mean(0) == pytest.approx(0, abs=1e-9)
-    apart = np.concatenate([seen[own == c] - seen[own == c].mean(0) for c in range(4)])
-    before = np.concatenate([x[own == c] - x[own == c].mean(0) for c in range(4)])
-    ratios = [np.ptp(np.log(each.var(0))) for each in (apart, before)]
-    assert ratios[0] < 0.5 * ratios[1]
+    spread = []
+    for part in (rows, seen):
+        means = np.stack([part[targets == c].mean(0) for c in range(4)])
+        spread.append(np.linalg.eigvalsh(np.cov((part - means[targets]).T)))
+    assert spread[1][-1] / spread[1][0] < 0.2 * spread[0][-1] / spread[0][0]
 
 
 def test_views_teach_and_are_not_judged(clouds):
