@@ -31,8 +31,9 @@ $(VENV)/.done: pyproject.toml
 demo: $(LIGHT)/.done
 	$(LIGHT)/bin/edge-fgr classify examples/*.jpg
 
+# A file stays in one process: its fixtures train networks. More than four would want much memory.
 test: $(VENV)/.done
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.done
 	$(BIN)/ruff check .

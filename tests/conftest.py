@@ -18,6 +18,8 @@ from pictures import opened
 # on the machine, nor on what else that does.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "2"
 os.environ["MKL_DYNAMIC"] = "FALSE"
+# Files are tested side by side: who waits for a thread must not keep it from working.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = sorted((ROOT / "tests" / "golden" / "images").glob("*.jpg"))

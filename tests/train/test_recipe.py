@@ -46,7 +46,7 @@ def test_what_cannot_be_meant_is_refused(change, says):
 
 
 def test_missing_and_broken_files(tmp_path):
-    with pytest.raises(InputMissingError, match="default, flowers17, grocery81"):
+    with pytest.raises(InputMissingError, match="default, few-shots, flowers17, grocery81"):
         load_recipe("no-such-recipe")
     path = tmp_path / "broken.toml"
     path.write_text("name = [")

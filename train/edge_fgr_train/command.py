@@ -219,6 +219,11 @@ def _base(
     name = base or recipe.model.backbone
     other = any(change.startswith("geometry.") for change in changes)
     pool = recipe.model.pool
+    if recipe.model.tiles > 1:
+        raise UsageError(
+            "recipe: model.tiles is for networks that are trained; with --head leave it out, or "
+            "give --model a model that was exported with tiles"
+        )
     if pool == "bilinear":
         raise UsageError("recipe: model.pool bilinear must be trained; a chain takes mean or gem")
     source = open_embedder(name, geometry=recipe.geometry if other or not base else None,
