@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edge_fgr_bench.answers import Share
 from edge_fgr_train.reliability import gaps
 
-__all__ = ["calibration", "difference", "macro"]
+__all__ = ["calibration", "difference", "macro", "percentiles"]
 
 Ints = npt.NDArray[np.integer]
 Doubles = npt.NDArray[np.float64]
@@ -77,6 +77,10 @@ def _bootstrap(figure: Callable[[Doubles], Doubles], count: int) -> Share:
         figure(random.multinomial(count, even, _ROWS).astype(float))
         for _ in range(_ROUNDS // _ROWS)
     ]
-    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
-    value = float(figure(np.ones((1, count)))[0])
+    return percentiles(float(figure(np.ones((1, count)))[0]), np.concatenate(found))
+
+
+def percentiles(value: float, draws: Doubles) -> Share:
+    """Return a figure with the percentiles of resampled ones ``(R,)``; it never lies outside."""
+    low, high = np.quantile(draws, [0.025, 0.975])
     return Share(value, min(value, float(low)), max(value, float(high)))

@@ -123,7 +123,7 @@ def _answer(home: Path, held: Sequence[Sample], truth: Sequence[int]) -> None:
     model = open_model(home / "model.onnx", device="cpu")
     paths = [sample.path for sample in held]
     logits, _ = answers_of(model, paths, model.contract.geometry)
-    save_answers(home, held, truth, logits, model.contract.temperature)
+    save_answers(home / "answers.npz", held, truth, logits, model.contract.temperature)
 
 
 @told

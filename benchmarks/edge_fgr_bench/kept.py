@@ -32,6 +32,7 @@ from edge_fgr_bench.answers import Share
 from edge_fgr_bench.bench_images import find_images
 from edge_fgr_bench.candidates import Plan
 from edge_fgr_bench.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from edge_fgr_bench.estimates import percentiles
 from edge_fgr_bench.robust import CLEAN, loaded, places_of, truths_of
 from edge_fgr_bench.seats import answer_all, open_seat
 from edge_fgr_bench.told import parser_of, told
@@ -182,9 +183,7 @@ def _shares(by: Doubles) -> tuple[Share, dict[str, Share], Share, Share]:
 
 def _share(values: Doubles) -> Share:
     """Return the first value with the 95 % interval of the others."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    value = float(values[0])
-    return Share(value, min(value, float(low)), max(value, float(high)))
+    return percentiles(float(values[0]), values[1:])
 
 
 @told

@@ -26,7 +26,6 @@ OUT/NAME/SEED/*.npz       answers, by split and kind
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,11 +35,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_fgr.errors import InputMissingError, ModelError, UsageError
-from edge_fgr.files import atomic_path, atomic_write
+from edge_fgr.errors import InputMissingError, UsageError
+from edge_fgr.files import atomic_write
 from edge_fgr.model import open_model
 from edge_fgr_bench.tail_figures import Figures, figures_of
 from edge_fgr_bench.told import parser_of, told
+from edge_fgr_bench.trained import claim, make, save_answers
 from edge_fgr_export.parity import answers_of
 from edge_fgr_train.checkpoint import load_network
 from edge_fgr_train.dataset import Sample, counts_of, labels_of, read_list, scan, targets_of
@@ -139,7 +139,8 @@ def compare(
     for name, changes in plans.items():
         home = out / name
         whole = (*_FIXED, *changes)
-        _claim(home, {"recipe": asdict(load_recipe(recipe, whole)), "fit": sorted(names)})
+        wanted = {"recipe": asdict(load_recipe(recipe, whole)), "fit": sorted(names)}
+        claim(home / "plan.json", wanted, "trainings")
         found = []
         for seed in seeds:
             place = home / str(seed)
@@ -147,9 +148,8 @@ def compare(
             if not kept.exists():
                 write_index(place / "index.csv", fit)
                 _make(place, recipe, (*whole, f"optimise.seed={seed}"), int8=int8)
-                logits = _logits(place / "run", judged, int8=int8)
-                with atomic_path(kept) as beside, beside.open("wb") as file:
-                    np.savez(file, names=np.array([s.name for s in judged]), logits=logits)
+                logits, temperature = _logits(place / "run", judged, int8=int8)
+                save_answers(kept, judged, truth.tolist(), logits, temperature)
             with np.load(kept) as read:
                 found.append(read["logits"])
         answers[name] = np.stack(found).argmax(2)  # (S, N, C) to (S, N)
@@ -160,41 +160,29 @@ def compare(
     return {name: figures_of(counts, truth, said, base) for name, said in answers.items()}
 
 
-def _claim(home: Path, wanted: object) -> None:
-    """Write what the folder is for, or refuse one that is for something else."""
-    path, text = home / "plan.json", json.dumps(wanted, indent=1, ensure_ascii=False)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UsageError(f"{home}: holds another recipe or other images; use another --name or OUT")
-    atomic_write(path, text)
-
-
 def _make(place: Path, recipe: str, changes: Sequence[str], *, int8: bool) -> None:
     """Train and export, unless that is done."""
-    run = place / "run"
+    run, model = place / "run", place / "run" / "model.onnx"
     words = [word for change in changes for word in ("--set", change)]
-    steps = {
-        run / "report.html": (
-            "train", place / "index.csv", "-o", run, "--recipe", recipe, *words,
-        ),
-        run / "model.onnx": ("export", run, "-o", run / "model.onnx") if int8 else (),
-    }  # fmt: skip
-    for written, arguments in steps.items():
-        if arguments and not written.exists():
-            command = [sys.executable, "-m", "edge_fgr", *map(str, arguments)]
-            if subprocess.run(command, check=False, stdout=sys.stderr).returncode:
-                raise ModelError(
-                    f"{place}: {arguments[0]} failed, its own words stand above; run this again to "
-                    "go on from there"
-                )
+    train = ("train", place / "index.csv", "-o", run, "--recipe", recipe, *words)
+    steps: dict[Path, Sequence[object]] = {run / "report.html": train}
+    if int8:
+        steps[model] = ("export", run, "-o", model)
+    make(place, steps)
 
 
-def _logits(run: Path, judged: Sequence[Sample], *, int8: bool) -> npt.NDArray[np.float32]:
+def _logits(
+    run: Path, judged: Sequence[Sample], *, int8: bool
+) -> tuple[npt.NDArray[np.float32], float]:
+    """Return logits ``(N, C)`` and the temperature of the file, or of the network."""
     paths = [sample.path for sample in judged]
     if int8:
         model = open_model(run / "model.onnx", device="cpu")
-        return answers_of(model, paths, model.contract.geometry)[0]
+        logits, _ = answers_of(model, paths, model.contract.geometry)
+        return logits, model.contract.temperature
     network, contract, _ = load_network(run)
-    return logits_of(network.to(device_of("auto")), paths, contract.geometry)
+    network.to(device_of("auto"))
+    return logits_of(network, paths, contract.geometry), contract.temperature
 
 
 def _make_list(data: Path, path: Path) -> None:

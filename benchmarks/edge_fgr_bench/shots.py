@@ -179,11 +179,11 @@ def _answer(home: Path, held: Sequence[Sample], truth: Sequence[int], plan: Plan
     if plan.int8:
         model = open_model(home / "model.onnx", device="cpu")
         logits, _ = answers_of(model, paths, model.contract.geometry)
-        save_answers(home, held, truth, logits, model.contract.temperature)
+        save_answers(home / "answers.npz", held, truth, logits, model.contract.temperature)
         return
     network, contract, _ = load_network(home / "run")
     logits = logits_of(network, paths, contract.geometry)
-    save_answers(home, held, truth, logits, contract.temperature)
+    save_answers(home / "answers.npz", held, truth, logits, contract.temperature)
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:

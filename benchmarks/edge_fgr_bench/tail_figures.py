@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_fgr_bench.answers import Share
+from edge_fgr_bench.estimates import percentiles
 
 __all__ = ["DRAWS", "Figures", "figures_of", "thirds"]
 
 Ints = npt.NDArray[np.intp]
-Doubles = npt.NDArray[np.float64]
 
 DRAWS = 10_000
 
@@ -89,11 +89,6 @@ def figures_of(counts: Ints, truth: Ints, answers: Ints, base: Ints) -> Figures:
         weights = of / max(of.sum(), 1)
         drawn = recalls @ weights
         value, against = exact @ weights
-        found[name] = _share(value, drawn[0])
-        found[f"{name}_gain"] = _share(value - against, drawn[0] - drawn[1])
+        found[name] = percentiles(float(value), drawn[0])
+        found[f"{name}_gain"] = percentiles(float(value - against), drawn[0] - drawn[1])
     return Figures(int(counts.sum()), len(truth), len(counts), len(answers), **found)
-
-
-def _share(value: float, drawn: Doubles) -> Share:
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Share(float(value), min(float(value), float(low)), max(float(value), float(high)))

@@ -32,7 +32,7 @@ def claim(path: Path, wanted: object, what: str) -> None:
     text = json.dumps(wanted, indent=1, ensure_ascii=False)
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise UsageError(
-            f"{path.parent}: holds {what} of other images or another recipe; use a new folder"
+            f"{path.parent}: holds {what} of another recipe or other images; use a new folder"
         )
     atomic_write(path, text)
 
@@ -58,14 +58,14 @@ def make(home: Path, steps: Mapping[Path, Sequence[object]]) -> None:
 
 
 def save_answers(
-    home: Path,
+    path: Path,
     held: Sequence[Sample],
     truth: Sequence[int],
     logits: npt.NDArray[np.float32],
     temperature: float,
 ) -> None:
-    """Write ``answers.npz``: names, truth and logits of the images held out, and a temperature."""
-    with atomic_path(home / "answers.npz") as beside, beside.open("wb") as file:
+    """Write names, truth and logits of the images held out, and a temperature, as ``.npz``."""
+    with atomic_path(path) as beside, beside.open("wb") as file:
         np.savez(
             file,
             names=np.array([sample.name for sample in held]),

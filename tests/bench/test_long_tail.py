@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_fgr.errors import InputMissingError, UsageError
-from edge_fgr_bench import long_tail
+from edge_fgr_bench import long_tail, trained
 from edge_fgr_bench.long_tail import LIST, compare, main, thinned
 from edge_fgr_bench.tail_figures import figures_of, thirds
 from edge_fgr_train.dataset import Sample, read_list, scan
@@ -101,7 +101,7 @@ def test_trained_judged_and_not_done_again(data, tmp_path, monkeypatch):
     assert run["recipe"]["balance"]["sampler"] == "sqrt" and run["recipe"]["optimise"]["seed"] == 3
     assert len(run["fit"]) == len(names) and not run["evaluate"]
 
-    monkeypatch.setattr(long_tail.subprocess, "run", None)  # would fail
+    monkeypatch.setattr(trained.subprocess, "run", None)  # would fail
     assert compare(data, tmp_path, "teaching", plans, [3], names=names) == found
     with pytest.raises(UsageError, match="another recipe or other images"):
         compare(data, tmp_path, "teaching", {"base": SMALL[:1]}, [3], names=names)
