@@ -13,11 +13,10 @@ from copy import deepcopy
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 from torch.nn import functional
 
 from edge_fgr_train.augment import seed_of
-from edge_fgr_train.heads import CosineHead, with_margin
+from edge_fgr_train.heads import CosineHead, new_head, with_margin
 from edge_fgr_train.linear import LinearHead
 from edge_fgr_train.losses import offsets
 from edge_fgr_train.network import Network, as_finished
@@ -74,7 +73,7 @@ def retrained_head(
     # The state of all other draws stays what it was: a seed of its own, and back.
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed_of(rules.seed, _RETRAINED))
-        head = _fresh(seen.shape[1], classes, recipe)
+        head = new_head(seen.shape[1], classes, model)
         optimiser = torch.optim.AdamW(
             [parameter for parameter in head.parameters() if parameter.requires_grad],
             lr=rules.lr * rules.head_factor,
@@ -99,14 +98,3 @@ def retrained_head(
                 schedule.step()
     weight = head.directions() if isinstance(head, CosineHead) else head.weight
     return LinearHead(weight.detach().numpy(), head.bias.detach().numpy(), l2=unit)
-
-
-def _fresh(width: int, classes: int, recipe: Recipe) -> nn.Linear:
-    head = (
-        nn.Linear(width, classes)
-        if recipe.model.head == "linear"
-        else CosineHead(width, classes, recipe.model.scale)
-    )
-    nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(head.bias)
-    return head

@@ -63,6 +63,8 @@ def run(
     Raises:
         EdgeFgrError: see the error tree; nothing half-written is left under a final name.
     """
+    if imbalance not in ("auto", "none"):
+        raise UsageError(f"--imbalance {imbalance}: auto or none")
     with joined(device) as ranks:
         processor = ranks.card(device_of(device))
         recipe = load_recipe(recipe_name, changes)
@@ -73,23 +75,13 @@ def run(
                     "--model is for chains; add --head, or name model.backbone with --set"
                 )
             split = split_of(data, recipe, recipe_name)
-            recipe = fitted_to(recipe, size, split.fit, changes, ranks.say)
-            recipe = _suited(recipe, split, imbalance, ranks)
+            recipe = _suited(recipe, split, changes, imbalance, size, ranks)
             _say(recipe, split, ranks)
             train(split, recipe, output, processor, ranks=ranks)
             report = _of_network(output, recipe, split, processor, ranks)
             frozen = frozen_source(recipe, processor.type) if recipe.data.shots else None
         else:
-            if imbalance != "none":
-                raise UsageError(
-                    "--imbalance is for networks; a chain weighs its classes: chain.balanced"
-                )
-            if size:
-                raise UsageError(
-                    "--size is for networks that are trained; with --head: --set geometry.size=N"
-                )
-            if ranks.world > 1:
-                raise UsageError("a chain is fitted by one process; use edge-fgr train for it")
+            _refuse_for_chains(imbalance, size, ranks)
             parse_selection(recipe.chain.select)
             source, recipe = _base(recipe, base, changes, processor.type)
             split = split_of(data, recipe, recipe_name)
@@ -128,14 +120,27 @@ def _done(output: Path, recipe: Recipe, report: Report | None, ranks: Ranks) -> 
     ranks.say(f"{output}: done; next: edge-fgr export {output} -o {recipe.name}.onnx")
 
 
-def _suited(recipe: Recipe, split: Split, imbalance: str, ranks: Ranks) -> Recipe:
+def _suited(
+    recipe: Recipe, split: Split, changes: Sequence[str], imbalance: str, size: str, ranks: Ranks
+) -> Recipe:
     """Return the recipe with what is chosen by the images to fit."""
-    if imbalance not in ("auto", "none"):
-        raise UsageError(f"--imbalance {imbalance}: auto or none")
+    recipe = fitted_to(recipe, size, split.fit, changes, ranks.say)
     if imbalance == "auto":
         recipe, words = balanced_by(recipe, counts_of(split.fit, labels_of(split.fit)))
         ranks.say(f"imbalance: {words}")
     return recipe
+
+
+def _refuse_for_chains(imbalance: str, size: str, ranks: Ranks) -> None:
+    """Raise UsageError for what only networks know that are trained."""
+    if imbalance != "none":
+        raise UsageError("--imbalance is for networks; a chain weighs its classes: chain.balanced")
+    if size:
+        raise UsageError(
+            "--size is for networks that are trained; with --head: --set geometry.size=N"
+        )
+    if ranks.world > 1:
+        raise UsageError("a chain is fitted by one process; use edge-fgr train for it")
 
 
 def _beside(report: Report, source: Embedder) -> Report:

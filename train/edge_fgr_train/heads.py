@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["CosineHead", "with_margin"]
+from edge_fgr_train.settings import Model
+
+__all__ = ["CosineHead", "new_head", "with_margin"]
 
 _SURE = 1 - 1e-6
 """The slope of the arc cosine is infinite at 1."""
@@ -34,6 +36,18 @@ class CosineHead(nn.Linear):
     def directions(self) -> Tensor:
         """Return the weight ``(C, D)`` of the linear head that computes the same."""
         return functional.normalize(self.weight) * self.scale
+
+
+def new_head(width: int, classes: int, model: Model) -> nn.Linear:
+    """Return a head of the recipe's kind that has learnt nothing: small weights, no bias."""
+    head = (
+        nn.Linear(width, classes)
+        if model.head == "linear"
+        else CosineHead(width, classes, model.scale)
+    )
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def with_margin(logits: Tensor, targets: Tensor, scale: float, margin: float) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import cdist
 
 from edge_fgr_train.backbones import TEACHING
 from edge_fgr_train.dataset import labels_of, targets_of
@@ -106,15 +107,10 @@ def hits(
     means = (member.T @ seen) / counts[:, None]
     if rows is not None:
         judged = LinearHead.seen(np.asarray(rows, np.float64), l2=True)
-        answers = _distances(judged, means).argmin(axis=1)
+        answers = cdist(judged, means, "sqeuclidean").argmin(axis=1)
         return np.asarray(answers == np.asarray(truths), np.bool_)
     own = np.asarray(targets)
     without = (counts[own, None] * means[own] - seen) / (counts[own, None] - 1)
-    distances = _distances(seen, means)
+    distances = cdist(seen, means, "sqeuclidean")
     distances[np.arange(len(own)), own] = np.square(seen - without).sum(axis=1)
     return np.asarray(distances.argmin(axis=1) == own, np.bool_)
-
-
-def _distances(rows: Floats, means: Floats) -> npt.NDArray[np.float64]:
-    """Return squared distances ``(N, C)``."""
-    return np.stack([np.square(rows - mean).sum(axis=1) for mean in means], axis=1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edge_fgr.errors import DeviceError, UsageError
 from edge_fgr_train.backbones import Backbone, create_backbone
-from edge_fgr_train.heads import CosineHead
+from edge_fgr_train.heads import CosineHead, new_head
 from edge_fgr_train.pooling import pooling
 from edge_fgr_train.tiles import cut, soft_worst, stitch, worst
 
@@ -79,13 +79,7 @@ class Network(nn.Module):
                 )
             self.pool, width = pooling(model.pool, width, model.rank)
         self.dropout = nn.Dropout(model.dropout)
-        self.head = (
-            nn.Linear(width, classes)
-            if model.head == "linear"
-            else CosineHead(width, classes, model.scale)
-        )
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        self.head = new_head(width, classes, model)
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training, but leave frozen normalisation layers on their statistics."""

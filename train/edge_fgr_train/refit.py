@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from edge_fgr_train.linear import LinearHead
 
-__all__ = ["whitened_directions", "whitened_head"]
+__all__ = ["whitened_directions", "whitened_head", "whitening"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -60,13 +60,7 @@ def whitened_directions(
         classes: how many there are.
     """
     means = np.stack([rows[truth == c].mean(0) for c in range(classes)])
-    apart = rows - means[truth]
-    within: Any = apart.T @ apart / len(rows)
-    variances, axes = np.linalg.eigh(within)
-    # With one image a class nothing varies within them: as they are, directions are plain cosines.
-    floor = _SHRINK * float(variances.mean())
-    floor = floor if floor > np.finfo(np.float64).tiny else 1.0
-    whiten = axes / np.sqrt(variances.clip(0) + floor)  # (D, D)
+    whiten = whitening(rows, means[truth], _SHRINK)
     centre = rows.mean(0)
     directions = (means - centre) @ whiten
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
@@ -75,3 +69,21 @@ def whitened_directions(
     # Logits are the cosines but for a factor of each image; on average it is made _SCALE.
     factor = _SCALE / max(float(np.linalg.norm((rows - centre) @ whiten, axis=1).mean()), 1e-12)
     return weight * factor, bias * factor
+
+
+def whitening(rows: Doubles, means: Doubles, shrink: float) -> Doubles:
+    """Return the matrix ``(D, D)`` behind which rows vary alike in all directions within classes.
+
+    Args:
+        rows: ``(N, D)``.
+        means: of the class of each, ``(N, D)``.
+        shrink: share of the mean variance that is added in all directions. Where nothing varies, as
+            with one image a class, directions stay as they are.
+    """
+    apart = rows - means
+    within: Any = apart.T @ apart / len(rows)
+    variances, axes = np.linalg.eigh(within)
+    floor = shrink * float(variances.mean())
+    floor = floor if floor > np.finfo(np.float64).tiny else 1.0
+    whiten: Doubles = axes / np.sqrt(variances.clip(0) + floor)
+    return whiten

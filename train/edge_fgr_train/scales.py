@@ -7,6 +7,8 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import StandardScaler
 
+from edge_fgr_train.refit import whitening
+
 __all__ = ["OneScale", "WithinScale"]
 
 Doubles = npt.NDArray[np.float64]
@@ -38,12 +40,9 @@ class WithinScale(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, x: Doubles, y: Ints) -> WithinScale:
         """Learn ``mean_`` ``(D,)`` and ``matrix_`` ``(D, D)`` of rows ``(N, D)`` of classes."""
         self.mean_ = x.mean(axis=0)
-        apart = x.copy()
-        for label in np.unique(y):
-            apart[y == label] -= x[y == label].mean(axis=0)
-        variances, axes = np.linalg.eigh(apart.T @ apart / len(x))
-        floor = _SHRINK * float(variances.mean())
-        whiten = axes / np.sqrt(variances.clip(0) + (floor if floor > 0 else 1.0))
+        labels, places = np.unique(y, return_inverse=True)
+        means = np.stack([x[y == label].mean(axis=0) for label in labels])
+        whiten = whitening(x, means[places], _SHRINK)
         spread = float(((x - self.mean_) @ whiten).var(axis=0).mean()) ** 0.5
         self.matrix_ = whiten / (spread or 1.0)
         return self
