@@ -1,4 +1,4 @@
-"""Poolings that stay float between codes: GeM and low-rank bilinear (``edge_fgr_train.pooling``).
+"""Poolings that stay float between codes (``edge_fgr_train.pooling``): GeM, bilinear, levels.
 
 What they compute is little, some numbers for each of 49 positions, and has no integer form. So
 their operators stand in an INT8 graph as in the fp32 one: they read codes, and the embedding that
@@ -16,11 +16,19 @@ from edge_fgr_export.nodes import producers
 
 __all__ = ["FloatPooling", "float_pooling"]
 
+_LEVELS = 4
+_OF_A_LEVEL = (
+    *("Abs", "Mul", "Mul", "GlobalAveragePool", "Flatten", "Add", "Pow"),
+    *("ReduceL2", "Clip", "Div"),
+)
+
 _FORMS = {
     "GeM": Counter(["Clip", "Mul", "Mul", "GlobalAveragePool", "Flatten", "Add", "Pow"]),
     "bilinear": Counter(
         ["Mul", "GlobalAveragePool", "Flatten", "Sign", "Abs", "Add", "Sqrt", "Sub", "Mul"]
     ),
+    # Two of the four are multiplied by a share other than 1.
+    "levels": Counter([*_LEVELS * _OF_A_LEVEL, "Mul", "Mul", "Concat"]),
 }
 """The operators of each kind, between the last codes and the embedding."""
 
@@ -33,7 +41,7 @@ class FloatPooling:
     """The float operators in front of the embedding.
 
     Attributes:
-        kind: ``GeM`` or ``bilinear``.
+        kind: ``GeM``, ``bilinear`` or ``levels``.
         nodes: in the order of the graph; the last one gives the embedding.
     """
 
@@ -61,6 +69,8 @@ def float_pooling(graph: onnx.GraphProto) -> FloatPooling | None:
         node = makers.get(name)
         if node is None or name in found or name == "features" or node.op_type in _CODED:
             continue
+        if node.op_type == "Add" and all(part in makers for part in node.input):
+            continue  # the end of a residual block
         found.add(name)
         wanted.extend(node.input)
     nodes = tuple(node for node in graph.node if node.output[0] in found)

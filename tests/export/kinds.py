@@ -25,7 +25,18 @@ from edge_fgr_train.batches import batches
 from edge_fgr_train.network import Network
 from edge_fgr_train.recipe import Model as Recipe
 
-__all__ = ["HALF", "IMAGENET", "Exported", "Mixed", "export", "fitted", "grid", "resnet", "settled"]
+__all__ = [
+    "HALF",
+    "IMAGENET",
+    "Exported",
+    "Mixed",
+    "export",
+    "fitted",
+    "grid",
+    "inverted",
+    "resnet",
+    "settled",
+]
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 HALF = ((127.5,) * 3,) * 2
@@ -44,6 +55,14 @@ def resnet() -> Backbone:
         channels=(16, 24, 24, 24), zero_init_last=False,
     )  # fmt: skip
     return Backbone(body, 24, *IMAGENET)
+
+
+def inverted() -> Backbone:
+    """MobileNet-V2, narrow: built of stages as EfficientNets are."""
+    import timm
+
+    body = timm.create_model("mobilenetv2_035", num_classes=0, global_pool="")
+    return Backbone(body, 1280, *IMAGENET)
 
 
 class Mixed(nn.Module):

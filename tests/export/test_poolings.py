@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from kinds import grid, resnet, settled
+from kinds import grid, inverted, resnet, settled
 from torch import nn
 
 from edge_fgr.contract import Contract, Geometry
@@ -36,8 +36,9 @@ from edge_fgr_train.recipe import Recipe
 from edge_fgr_train.settings import Model as Kind
 
 SIZE = 64
-FLOAT = ("gem", "bilinear")
+FLOAT = ("gem", "bilinear", "levels")
 POOLS = ("mean", *FLOAT)
+LEVEL = "Abs Mul Mul GlobalAveragePool Add Pow ReduceL2 Clip Div"
 
 
 def pixels_of(photos: list[Path], size: int = SIZE) -> np.ndarray:
@@ -100,7 +101,8 @@ def pooled(photos, tmp_path_factory):
             torch.manual_seed(0)
             kind = Kind(pool=pool, rank=32, dropout=0.0)
             classes = len({photo.stem.rpartition("_")[0] for photo in photos})
-            network = Network(resnet(), classes, kind).to(memory_format=torch.channels_last)
+            body = inverted() if pool == "levels" else resnet()
+            network = Network(body, classes, kind).to(memory_format=torch.channels_last)
             network = taught(network, photos)
             made[pool] = exported(network, photos, tmp_path_factory.mktemp(pool))
         return made[pool]
@@ -121,11 +123,13 @@ def test_answers_agree_with_fp32(pool, pooled, photos):
     np.testing.assert_allclose(fp32, expected, atol=2e-4)
     assert (fp32.argmax(1) == int8.argmax(1)).mean() >= 0.95
     # Most of it are the features' own errors: an untrained backbone does nothing against them.
-    assert error(int8, fp32) < 0.15
-    assert error(fp16, fp32) < 0.02
+    # 52 convolutions in a row have more: 0.49 with the mean.
+    deep = pool == "levels"
+    assert error(int8, fp32) < (0.55 if deep else 0.15)
+    assert error(fp16, fp32) < (0.04 if deep else 0.02)
 
 
-@pytest.mark.parametrize("pool", FLOAT)
+@pytest.mark.parametrize("pool", ["gem", "bilinear"])
 def test_a_float_pooling_loses_next_to_nothing_of_the_features(pool, pooled, photos):
     made = pooled(pool)
     embedding, features = made.open("int8").outputs(pixels_of(photos), "embedding", "features")
@@ -134,17 +138,26 @@ def test_a_float_pooling_loses_next_to_nothing_of_the_features(pool, pooled, pho
     assert error(embedding, wanted) < 0.05
 
 
+def test_levels_keep_their_lengths_in_int8(pooled, photos):
+    made = pooled("levels")
+    ends = np.cumsum(made.network.pool.widths)[:-1]
+    (embedding,) = made.open("int8").outputs(pixels_of(photos), "embedding")
+    lengths = [np.linalg.norm(part, axis=1) for part in np.split(embedding, ends, axis=1)]
+    np.testing.assert_allclose(np.stack(lengths, 1), [[3, 3, 1, 1]] * len(photos), rtol=0.03)
+
+
 @pytest.mark.parametrize(
-    ("pool", "convs", "left"),
+    ("pool", "convs", "adds", "left"),
     [
-        ("gem", 15, "Clip Mul Mul GlobalAveragePool Add Pow"),
-        ("bilinear", 17, "Mul GlobalAveragePool Sign Abs Add Sqrt Sub Mul"),
+        ("gem", 15, 5, "Clip Mul Mul GlobalAveragePool Add Pow"),
+        ("bilinear", 17, 5, "Mul GlobalAveragePool Sign Abs Add Sqrt Sub Mul"),
+        ("levels", 52, 10, 4 * f"{LEVEL} " + "Mul Mul Concat"),
     ],
 )
-def test_integer_kernels_up_to_the_pooling(pool, convs, left, pooled):
+def test_integer_kernels_up_to_the_pooling(pool, convs, adds, left, pooled):
     card = graph_card(pooled(pool).paths["int8"])
     runs = card["onnxruntime"]
-    assert runs["operators"]["QLinearConv"] == convs and runs["operators"]["QLinearAdd"] == 5
+    assert runs["operators"]["QLinearConv"] == convs and runs["operators"]["QLinearAdd"] == adds
     assert runs["operators"]["QGemm"] == 1 and not runs["fallbacks"] and not card["stray"]
     kind = float_pooling(pooled(pool).int8.graph).kind
     reason = f"{kind} pooling has no integer form"
@@ -185,7 +198,9 @@ def test_what_a_float_pooling_reads_is_not_equalised(pool, pooled):
     }
 
 
-@pytest.mark.parametrize(("pool", "target"), [("gem", "tensorrt"), ("bilinear", "x86-vnni")])
+@pytest.mark.parametrize(
+    ("pool", "target"), [("gem", "tensorrt"), ("bilinear", "x86-vnni"), ("levels", "openvino")]
+)
 def test_other_targets_agree_too(pool, target, pooled, photos, tmp_path):
     made, geometry = pooled(pool), Geometry(size=SIZE)
     groups = groups_of(made.fp32, tied=TARGETS[target].tied)
@@ -228,7 +243,7 @@ def test_embeddings_of_all_places_have_no_map(photos, tmp_path):
 
 @pytest.mark.parametrize("pool", FLOAT)
 def test_litert_refuses_in_one_line(pool, pooled):
-    with pytest.raises(ModelError, match=r"LiteRT has no form of Mul here; use the \.onnx"):
+    with pytest.raises(ModelError, match=r"LiteRT has no form of (Mul|Abs) here; use the \.onnx"):
         Program(pooled(pool).int8)
 
 

@@ -25,7 +25,8 @@ from edge_fgr_train.checkpoint import load_network
 from edge_fgr_train.embedder import open_embedder
 from edge_fgr_train.features import embed
 from edge_fgr_train.features_command import run
-from edge_fgr_train.network import build_network, unit_length
+from edge_fgr_train.network import build_network
+from edge_fgr_train.pooling import unit_length
 from edge_fgr_train.recipe import Model
 
 SMALL = Geometry(size=64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import nn
@@ -14,6 +15,7 @@ from edge_fgr.errors import UsageError
 from edge_fgr.image import load
 from edge_fgr_train.augment import TrainingSet, size_at
 from edge_fgr_train.backbones import Backbone
+from edge_fgr_train.batches import batches
 from edge_fgr_train.dataset import Sample
 from edge_fgr_train.heads import CosineHead, with_margin
 from edge_fgr_train.network import Network, build_network
@@ -158,6 +160,34 @@ def test_pooling_of_an_embedding_is_refused():
     backbone = Backbone(nn.Identity(), 3, (0.0,) * 3, (1.0,) * 3, "vector")
     with pytest.raises(UsageError, match="gives an embedding"):
         Network(backbone, 2, Model("some", pool="gem"))
+
+
+def test_levels_see_what_the_last_stage_lost(photos):
+    body = timm.create_model("mobilenetv2_035", num_classes=0, global_pool="")
+    backbone = Backbone(body, 1280, (127.5,) * 3, (127.5,) * 3)
+    pixels = torch.from_numpy(np.concatenate(list(batches(photos[:2], Geometry(size=64)))))
+    levels, gem = (
+        Network(backbone, 2, Model("some", pool=pool)).eval() for pool in ("levels", "gem")
+    )
+    with torch.inference_mode():
+        found = levels(pixels)
+        torch.testing.assert_close(found.features, gem(pixels).features)
+        for part in body.blocks[-1].parameters():
+            part.zero_()
+        first, second = gem(pixels).embedding
+        torch.testing.assert_close(first, second)
+        widths = levels.pool.widths
+        parts = levels(pixels).embedding.split(widths, 1)
+    assert found.embedding.shape == (2, sum(widths)) and widths[-1] == 1280
+    for part, length in zip(parts[:2], (3.0, 3.0), strict=True):
+        torch.testing.assert_close(part.norm(dim=1), torch.full((2,), length))
+        assert (part[0] - part[1]).norm() > 0.1
+
+
+def test_levels_of_another_network_are_refused():
+    backbone = Backbone(nn.Conv2d(3, 8, 3), 8, (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(UsageError, match="levels is for EfficientNets"):
+        Network(backbone, 2, Model("some", pool="levels"))
 
 
 @pytest.mark.parametrize("policy", ["trivial", "rand"])

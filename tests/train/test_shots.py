@@ -285,8 +285,8 @@ def test_a_chain_says_its_baseline(tiny, tmp_path, capsys):
     assert row["difference"] < 1e-4
     network, contract, made = load_network(tmp_path / "run")
     assert len(made.fit) == 3 and len(contract.labels) == 3
-    assert network.head.weight.shape == (3, 1280) and network.l2
-    assert made.recipe.model.pool == "gem" and network.pool is not None
+    assert network.head.weight.shape == (3, 1904) and network.l2
+    assert made.recipe.model.pool == "levels" and network.pool is not None
     with pytest.raises(UsageError, match="bilinear must be trained"):
         run(str(tiny / "data"), tmp_path / "b", "chain", ["model.pool=bilinear"], "cpu")
 

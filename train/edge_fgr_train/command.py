@@ -230,7 +230,9 @@ def _base(
             "give --model a model that was exported with tiles"
         )
     if pool == "bilinear":
-        raise UsageError("recipe: model.pool bilinear must be trained; a chain takes mean or gem")
+        raise UsageError(
+            "recipe: model.pool bilinear must be trained; a chain takes mean, gem or levels"
+        )
     source = open_embedder(name, geometry=recipe.geometry if other or not base else None,
                            device=device, pool=pool)  # fmt: skip
     if other and source.kind != "backbone":

@@ -62,7 +62,7 @@ def open_embedder(
     *,
     geometry: Geometry | None = None,
     device: str = "cpu",
-    pool: Literal["mean", "gem"] = "mean",
+    pool: Literal["mean", "gem", "levels"] = "mean",
 ) -> Embedder:
     """Find a source of embeddings.
 
@@ -124,7 +124,7 @@ def _from_run(name: str, folder: Path, device: str) -> Embedder:
 
 
 def _from_backbone(
-    name: str, geometry: Geometry, device: str, pool: Literal["mean", "gem"]
+    name: str, geometry: Geometry, device: str, pool: Literal["mean", "gem", "levels"]
 ) -> Embedder:
     path = offline_weights(name)
     # A library's weights are known by its version and the name: both decide what it fetches.

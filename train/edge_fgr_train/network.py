@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edge_fgr.errors import DeviceError, UsageError
 from edge_fgr_train.backbones import Backbone, create_backbone
 from edge_fgr_train.heads import CosineHead, new_head
-from edge_fgr_train.pooling import pooling
+from edge_fgr_train.pooling import Levels, pooling, unit_length
 from edge_fgr_train.tiles import cut, soft_worst, stitch, worst
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from edge_fgr_train.settings import Model
 
-__all__ = ["Network", "Outputs", "as_finished", "build_network", "device_of", "unit_length"]
-
-_LEAST_LENGTH = 1e-12
+__all__ = ["Network", "Outputs", "as_finished", "build_network", "device_of"]
 
 
 class Outputs(NamedTuple):
@@ -77,7 +75,7 @@ class Network(nn.Module):
                     f"recipe: model.pool {model.pool} needs a backbone that gives a map of "
                     f"features; {model.backbone} gives an embedding: choose mean"
                 )
-            self.pool, width = pooling(model.pool, width, model.rank)
+            self.pool, width = pooling(model.pool, self.backbone, width, model.rank)
         self.dropout = nn.Dropout(model.dropout)
         self.head = new_head(width, classes, model)
 
@@ -105,9 +103,11 @@ class Network(nn.Module):
             pixels = cut(pixels, self.tiles)
         # NHWC seen as NCHW is torch's channels-last layout: no copy.
         x = (pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std  # (N, 3, H, W)
-        features = self.backbone(x)
+        levels = isinstance(self.pool, Levels)
+        seen_by = Levels.features(self.backbone, x) if levels else (self.backbone(x),)
+        features = seen_by[-1]
         if self.pool is not None:
-            embedding = self.pool(features)
+            embedding = self.pool(*seen_by)
         elif self.gives == "map":
             embedding = features.mean((2, 3))  # (N, D)
         elif self.gives == "grid":
@@ -154,12 +154,6 @@ class Network(nn.Module):
             if isinstance(value := getattr(self, name), Tensor):
                 setattr(self, name, fn(value))
         return self
-
-
-def unit_length(embedding: Tensor) -> Tensor:
-    """Scale rows ``(N, D)`` to Euclidean length 1; a row of zeros stays."""
-    length: Tensor = torch.linalg.vector_norm(embedding, dim=1, keepdim=True)
-    return embedding / length.clamp_min(_LEAST_LENGTH)
 
 
 def build_network(

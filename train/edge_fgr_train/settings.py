@@ -53,7 +53,9 @@ class Model:
             with: for steps of few pictures. Their scales and offsets are learnt.
         pool: what becomes of the features' positions: their ``mean``; ``gem``, the generalised
             mean of power 3 (Radenović et al. 2019, section 3.2); ``bilinear``, ``rank`` products
-            of two projections, averaged: low-rank second moments (Kim et al. 2017, section 2).
+            of two projections, averaged: low-rank second moments (Kim et al. 2017, section 2);
+            ``levels``, generalised means of the last stages of an EfficientNet side by side
+            (``edge_fgr_train.pooling``).
         head: ``linear``; ``cosine``, angles to one direction a class (Gidaris & Komodakis 2018,
             section 3.2); ``arcface``, the same, taught with a ``margin`` (Deng et al. 2019).
         refit: ``whitened`` gives the finished network the head of ``edge_fgr_train.refit``; not for
@@ -74,7 +76,7 @@ class Model:
     drop_path: float = 0.0
     frozen: int = 0
     frozen_norms: bool = False
-    pool: Literal["mean", "gem", "bilinear"] = "mean"
+    pool: Literal["mean", "gem", "bilinear", "levels"] = "mean"
     head: Literal["linear", "cosine", "arcface"] = "linear"
     refit: Literal["none", "whitened"] = "none"
     l2: bool = False
