@@ -57,7 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
     images = images_of(made, chosen.data)
     network, contract, _ = load_network(chosen.run)
     geometry, targets = contract.geometry, images.targets(contract)
-    fp32 = tiled(from_network(network, geometry.size), Plan(network.tiles, network.good))
+    plan = Plan(network.tiles, network.good, network.mirrors)
+    fp32 = tiled(from_network(network, geometry.size), plan)
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(fp32, before)

@@ -150,10 +150,12 @@ def _network(
     target, targets = target_of(options.target), images.targets(contract)
     say("fp32: exporting")
     fp32 = from_network(network, contract.geometry.size)
-    plan = Plan(network.tiles, network.good)
+    plan = Plan(network.tiles, network.good, network.mirrors)
     pooling = float_pooling(fp32.graph)
     if plan.tiles > 1 and target.kind == "litert":
         raise ModelError("LiteRT has no form of tiles here; use the .onnx file")
+    if plan.mirrors > 1 and target.kind == "litert":
+        raise ModelError("LiteRT has no form of mirrored copies here; use the .onnx file")
     if pooling and target.kind == "litert":  # not after minutes of work
         raise ModelError(f"LiteRT has no form of {pooling.kind} pooling here; use the .onnx file")
     reference = torch_logits_of(network, images.paths, contract.geometry)

@@ -32,13 +32,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 def from_network(network: Network, size: int) -> onnx.ModelProto:
     """Export ``network`` for square inputs of ``size`` pixels and any number of images.
 
-    Of one that decides by tiles it is the graph of one tile: ``tiles.tiled`` makes the whole.
+    Of one that decides by tiles, or together with mirrored copies, it is the graph of one of them:
+    ``tiles.tiled`` and ``mirrors.mirrored`` make the whole.
 
     Raises:
         ModelError: the exporter failed, or its graph does not begin with the normalisation.
     """
     size //= network.tiles
-    network = network.of_tile()
+    network = network.single()
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside torch's exporter

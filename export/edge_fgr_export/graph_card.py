@@ -20,6 +20,7 @@ from edge_fgr.card import card
 from edge_fgr.model import open_model
 from edge_fgr.records import to_line
 from edge_fgr_export.float_pooling import float_pooling
+from edge_fgr_export.mirrors import mirrors_of, unmirrored
 from edge_fgr_export.nodes import constants
 from edge_fgr_export.reading import ROUNDING, SHAPES, Reading
 from edge_fgr_export.same_bits import faults_of
@@ -63,8 +64,8 @@ def run(model: str | None, form: str) -> None:
 def graph_card(path: Path) -> dict[str, Any]:
     """Return the facts of a graph as JSON-ready values."""
     model = onnx.load(path)
-    apart = untiled(model)
-    one = apart.deciding if apart else model
+    apart, mirrors = untiled(model), mirrors_of(model)
+    one = apart.deciding if apart else unmirrored(model) or model
     graph = Reading(one)
     entry, wide, pooling = graph.entry(), wide_parts(graph), float_pooling(one.graph)
     nodes = []
@@ -103,6 +104,7 @@ def graph_card(path: Path) -> dict[str, Any]:
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "ir_version": model.ir_version,
         "tiles": apart.plan.tiles**2 if apart else 1,
+        "mirrors": mirrors,
         "constant_bytes": _bytes_by_type(model),
         "operators": _counted(Counter(node.op_type for node in model.graph.node)),
         "nodes": nodes,
@@ -143,6 +145,7 @@ def graph_lines(facts: dict[str, Any]) -> str:
         ("target", facts["target"]),
         ("opset", f"{opsets}, IR version {facts['ir_version']}"),
         ("constants", ", ".join(f"{kind} {size / 1e6:.3f} MB" for kind, size in sizes)),
+        *([("mirrors", f"{facts['mirrors']} copies, judged together")] * (facts["mirrors"] > 1)),
         *([("tiles", f"{facts['tiles']}, of which the worst decides")] * (facts["tiles"] > 1)),
         ("stray pairs", f"{len(stray)}"),
         *(("", line) for line in stray[:_MOST_NAMES]),

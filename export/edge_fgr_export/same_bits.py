@@ -16,6 +16,7 @@ import onnx
 from edge_fgr.errors import ModelError
 from edge_fgr_export.float_pooling import float_pooling
 from edge_fgr_export.heads import head_of
+from edge_fgr_export.mirrors import unmirrored
 from edge_fgr_export.nodes import attribute
 from edge_fgr_export.reading import PRODUCTS, ROUNDING, SHAPES, Codes, Reading
 from edge_fgr_export.tiles import untiled
@@ -46,6 +47,8 @@ def check_same_bits(model: onnx.ModelProto) -> None:
 
 def faults_of(model: onnx.ModelProto) -> list[str]:
     """Return what stands against the same bits on every processor; nothing: they are promised."""
+    if alone := unmirrored(model):  # what stands around it moves and adds, value by value
+        return faults_of(alone)
     if apart := untiled(model):  # what stands around them compares and moves
         return list(dict.fromkeys([*faults_of(apart.choosing), *faults_of(apart.deciding)]))
     pooling = float_pooling(model.graph)
@@ -60,6 +63,8 @@ def faults_of(model: onnx.ModelProto) -> list[str]:
 
 def _faults_of(model: onnx.ModelProto) -> list[str]:
     """Return the faults but for that of a float pooling."""
+    if alone := unmirrored(model):
+        return _faults_of(alone)
     if apart := untiled(model):
         return list(dict.fromkeys([*_faults_of(apart.choosing), *_faults_of(apart.deciding)]))
     graph = Reading(model)

@@ -25,15 +25,17 @@ CUT = f"{OURS}cut_shape"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a picture is cut, and what is worst.
+    """How a picture is cut, and what is worst; or how often it is turned.
 
     Attributes:
+        mirrors: copies that are judged together (``mirrors``); with tiles, 1.
         tiles: along each side; 1 is the graph of one tile itself.
         good: the class that means "nothing found"; None: the highest logit decides.
     """
 
     tiles: int = 1
     good: int | None = None
+    mirrors: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import onnx
 from onnx import numpy_helper
 
 from edge_fgr.errors import ModelError
+from edge_fgr_export.mirrors import mirrored
 from edge_fgr_export.nodes import constants, drop_unused, needed_for, shapes
 from edge_fgr_export.tile_nodes import CUT, OURS, TILE, Plan, around, joint_of, side_of, sides
 
@@ -47,17 +48,17 @@ class Untiled:
 
 
 def tiled(model: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
-    """Return the graph of a whole picture.
+    """Return the graph of a whole picture, of tiles or of mirrored copies.
 
     Args:
-        model: of one tile: fp32, half or INT8, as this package makes it.
+        model: of one tile or copy: fp32, half or INT8, as this package makes it.
         plan: how to cut and decide.
 
     Raises:
         ModelError: the graph has no single linear head.
     """
     if plan.tiles == 1:
-        return model
+        return mirrored(model, plan.mirrors)
     graph, joint, known = model.graph, joint_of(model.graph), shapes(model)
     values = constants(model)
     own = {name for n in graph.node if n.output[0] in joint.head for name in n.input} - {

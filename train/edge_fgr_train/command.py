@@ -229,6 +229,10 @@ def _base(
             "recipe: model.tiles is for networks that are trained; with --head leave it out, or "
             "give --model a model that was exported with tiles"
         )
+    if recipe.model.mirrors > 1:
+        raise UsageError(
+            "recipe: model.mirrors is for networks that are trained; with --head leave it out"
+        )
     if pool == "bilinear":
         raise UsageError(
             "recipe: model.pool bilinear must be trained; a chain takes mean, gem or levels"

@@ -17,7 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edge_fgr_train.mirrors import together
 from edge_fgr_train.network import Network
+from edge_fgr_train.pooling import Levels
 from edge_fgr_train.tiles import stitch
 
 __all__ = ["class_maps"]
@@ -49,7 +51,9 @@ def class_maps(
         kept.append(features.detach().requires_grad_())
         return kept[-1]
 
-    handle = network.backbone.register_forward_hook(cut)
+    # Of ``levels`` the map is of the last one: its backbone is not called as a whole.
+    last: Any = network.backbone.bn2 if isinstance(network.pool, Levels) else network.backbone
+    handle = last.register_forward_hook(cut)
     try:
         with torch.enable_grad():
             outputs = network(torch.from_numpy(pixels).to(device))
@@ -66,6 +70,8 @@ def class_maps(
     features = kept[0].detach()
     shares = (features * slopes).sum(1)  # (N, h, w), or (N,) of an embedding alone
     maps = shares.reshape(len(shares), *(features.shape[2:] or (1, 1)))
+    if network.mirrors > 1:
+        maps = together(maps[:, None], network.mirrors)[:, 0] * network.mirrors
     if network.tiles > 1:  # slopes are 0 in all but the worst
         maps = stitch(maps[:, None], network.tiles)[:, 0]
     scaled = maps * maps[0].numel()  # the mean of a map is the logit's part

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edge_fgr.errors import DeviceError, UsageError
 from edge_fgr_train.backbones import Backbone, create_backbone
 from edge_fgr_train.heads import CosineHead, new_head
+from edge_fgr_train.mirrors import copies, together
 from edge_fgr_train.pooling import Levels, pooling, unit_length
 from edge_fgr_train.tiles import cut, soft_worst, stitch, worst
 
@@ -42,8 +43,12 @@ class Network(nn.Module):
     are those of its worst tile; in training logits come from all of them. Features are those of all
     tiles, at their places.
 
+    With ``model.mirrors`` features, and all that follows, are the means over mirrored copies, in
+    evaluation.
+
     Attributes:
         channels: K of the features.
+        mirrors: copies of a picture that are judged together.
         tiles: along each side of the picture.
         good: the class that means "nothing found"; None: none.
 
@@ -55,7 +60,7 @@ class Network(nn.Module):
         self, backbone: Backbone, classes: int, model: Model, good: int | None = None
     ) -> None:
         super().__init__()
-        self.tiles, self.good = model.tiles, good
+        self.mirrors, self.tiles, self.good = model.mirrors, model.tiles, good
         self.backbone = backbone.module
         self.channels = backbone.channels or backbone.width
         self.gives, self.l2 = backbone.gives, model.l2 or model.head != "linear"
@@ -76,6 +81,11 @@ class Network(nn.Module):
                     f"features; {model.backbone} gives an embedding: choose mean"
                 )
             self.pool, width = pooling(model.pool, self.backbone, width, model.rank)
+        if self.mirrors > 1 and self.gives != "map":
+            raise UsageError(
+                f"recipe: model.mirrors needs a backbone that gives a map of features; "
+                f"{model.backbone} gives none: set it to 1"
+            )
         self.dropout = nn.Dropout(model.dropout)
         self.head = new_head(width, classes, model)
 
@@ -101,11 +111,16 @@ class Network(nn.Module):
         """Pixels are uint8, or float in the same range where augmentation mixed them."""
         if self.tiles > 1:
             pixels = cut(pixels, self.tiles)
+        mirrors = 1 if self.training else self.mirrors
+        if mirrors > 1:
+            pixels = copies(pixels, mirrors)
         # NHWC seen as NCHW is torch's channels-last layout: no copy.
         x = (pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std  # (N, 3, H, W)
         levels = isinstance(self.pool, Levels)
         seen_by = Levels.features(self.backbone, x) if levels else (self.backbone(x),)
         features = seen_by[-1]
+        if mirrors > 1:
+            seen_by = (features := together(features, mirrors),)
         if self.pool is not None:
             embedding = self.pool(*seen_by)
         elif self.gives == "map":
@@ -128,10 +143,10 @@ class Network(nn.Module):
         decided = soft_worst(logits, self.good) if self.training else logits[rows, place]
         return Outputs(decided, embedding[rows, place], stitch(found.features, self.tiles))
 
-    def of_tile(self) -> Network:
-        """Return the network of one tile, with the very same weights."""
+    def single(self) -> Network:
+        """Return the network of one tile, or of the picture alone, with the very same weights."""
         one = copy(self)
-        one.tiles = 1
+        one.tiles = one.mirrors = 1
         return one
 
     @torch.no_grad()

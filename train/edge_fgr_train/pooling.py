@@ -54,6 +54,9 @@ class Bilinear(nn.Module):
         return rooted
 
 
+_STAGES = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
+
+
 class Levels(nn.Module):
     """What several stages see, side by side: early ones hold textures that classes did not shape.
 
@@ -71,7 +74,7 @@ class Levels(nn.Module):
 
     def __init__(self, body: Any) -> None:
         super().__init__()
-        if not all(hasattr(body, name) for name in ("conv_stem", "bn1", "blocks", "conv_head")):
+        if not all(hasattr(body, name) for name in _STAGES):
             raise UsageError("recipe: model.pool levels is for EfficientNets; choose gem or mean")
         training = body.training
         with torch.no_grad():

@@ -156,6 +156,10 @@ def _finished(source: Path, folder: Path) -> Run:
         raise UsageError(
             f"{source}: decides by tiles, which --qat does not compute; export the run as it is"
         )
+    if made.recipe.model.mirrors > 1:
+        raise UsageError(
+            f"{source}: judges mirrored copies, which --qat does not compute; export it as it is"
+        )
     rules, done = made.recipe.optimise, epochs_of(source)
     if done is not None and done < rules.epochs * rules.members:
         raise UsageError(f"{source}: its training was interrupted; resume it first")

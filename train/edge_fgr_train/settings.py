@@ -65,6 +65,9 @@ class Model:
         margin: of ``arcface``, in radians.
         rank: length of the embedding with ``bilinear``.
         pretrained: start from ImageNet weights; false starts from chance.
+        mirrors: a finished network judges a picture together with mirrored copies: 1, the picture
+            alone; 2, with the one turned left to right; 4, with those turned top to bottom as well
+            (``edge_fgr_train.mirrors``). It takes as many times as long.
         tiles: along each side, that the picture is cut into; the worst one decides
             (``edge_fgr_train.tiles``). ``geometry.size`` is the side of the whole picture.
         good: the class that means "nothing found", from which tiles are told to be worse; empty:
@@ -84,6 +87,7 @@ class Model:
     margin: float = 0.2
     rank: int = 512
     pretrained: bool = True
+    mirrors: int = 1
     tiles: int = 1
     good: str = ""
 
@@ -97,6 +101,9 @@ class Model:
                 "scale must be above 0": self.scale > 0,
                 "margin must be in 0 to 1.5": 0 <= self.margin <= 1.5,
                 "rank must be at least 8": self.rank >= 8,
+                "mirrors must be 1, 2 or 4": self.mirrors in (1, 2, 4),
+                "mirrors have no form over tiles, or with pool levels": self.mirrors == 1
+                or (self.tiles == 1 and self.pool != "levels"),
                 "tiles must be from 1 to 8": 1 <= self.tiles <= 8,
                 "good is for tiles; set model.tiles": self.tiles > 1 or not self.good,
                 "head arcface has no form over tiles; choose cosine": self.tiles == 1
