@@ -64,8 +64,8 @@ def run(model: str | None, form: str) -> None:
 def graph_card(path: Path) -> dict[str, Any]:
     """Return the facts of a graph as JSON-ready values."""
     model = onnx.load(path)
-    apart, mirrors = untiled(model), mirrors_of(model)
-    one = apart.deciding if apart else unmirrored(model) or model
+    apart, alone = untiled(model), unmirrored(model)
+    one = apart.deciding if apart else alone or model
     graph = Reading(one)
     entry, wide, pooling = graph.entry(), wide_parts(graph), float_pooling(one.graph)
     nodes = []
@@ -97,6 +97,16 @@ def graph_card(path: Path) -> dict[str, Any]:
         for node in (apart.around if apart else ())
         if node.op_type not in SHAPES
     ]
+    nodes += [
+        {
+            "name": node.output[0],
+            "operator": node.op_type,
+            "form": "float",
+            "reason": "averages mirrored copies, value by value",
+        }
+        for node in (model.graph.node if alone else ())
+        if node.name.startswith("mirrors/") and node.op_type in ("Add", "Mul")
+    ]
     wanted = Counter(row["operator"] for row in nodes if row["form"] == "integer")
     runs = operators_run(path)
     faults = faults_of(model)
@@ -104,7 +114,7 @@ def graph_card(path: Path) -> dict[str, Any]:
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "ir_version": model.ir_version,
         "tiles": apart.plan.tiles**2 if apart else 1,
-        "mirrors": mirrors,
+        "mirrors": mirrors_of(model),
         "constant_bytes": _bytes_by_type(model),
         "operators": _counted(Counter(node.op_type for node in model.graph.node)),
         "nodes": nodes,

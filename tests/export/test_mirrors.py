@@ -135,6 +135,8 @@ def test_the_card_says_how_many(made):
     card = graph_card(made().paths["int8"])
     assert card["mirrors"] == 4 and card["tiles"] == 1 and card["same_bits"]["promised"]
     assert not card["onnxruntime"]["fallbacks"] and not card["stray"]
+    own = [row["operator"] for row in card["nodes"] if "mirrored" in row["reason"]]
+    assert own == ["Add", "Add", "Add", "Mul"]
     text = graph_lines({"file": {"path": "a", "bytes": 1}, "target": "portable"} | card)
     assert "4 copies, judged together" in text
 
