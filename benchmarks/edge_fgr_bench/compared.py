@@ -96,11 +96,11 @@ def _scored(
 def _worst(
     right: npt.NDArray[np.bool_], places: npt.NDArray[np.intp], labels: Sequence[Label]
 ) -> Worst:
-    """Return the class with the lowest share; of several, the one with the most images."""
+    """Return the class with the lowest share; of several, the one with the most images, then by name."""
     totals = np.bincount(places, minlength=len(labels))
     hits = np.bincount(places[right], minlength=len(labels))
     seen = np.flatnonzero(totals)
-    place = min(seen.tolist(), key=lambda i: (hits[i] / totals[i], -totals[i]))
+    place = min(seen.tolist(), key=lambda i: (hits[i] / totals[i], -totals[i], labels[i]))
     share = wilson(int(hits[place]), int(totals[place]))
     return Worst(labels[place], share, int(totals[place]))
 

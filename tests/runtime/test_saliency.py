@@ -62,7 +62,7 @@ def test_a_map_adds_up_to_its_logit(model, photos):
         for shown in (evidence.map, evidence.difference):
             assert shown.values.dtype == np.float32 and shown.values.ndim == 2
             # The embedding is rounded to 8 bits after the mean: that much is not in the map.
-            assert shown.values.mean() + shown.bias == pytest.approx(shown.total, abs=0.05)
+            assert shown.values.mean() + shown.bias == pytest.approx(shown.total, abs=0.1)
 
 
 @pytest.mark.parametrize(("l2", "factor"), [(True, 1.0), (False, 0.1)])
