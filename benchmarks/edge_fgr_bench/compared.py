@@ -96,7 +96,7 @@ def _scored(
 def _worst(
     right: npt.NDArray[np.bool_], places: npt.NDArray[np.intp], labels: Sequence[Label]
 ) -> Worst:
-    """Return the class with the lowest share; of several, the one with the most images, then by name."""
+    """Return the class of the lowest share; of several that of most images, then the first name."""
     totals = np.bincount(places, minlength=len(labels))
     hits = np.bincount(places[right], minlength=len(labels))
     seen = np.flatnonzero(totals)
