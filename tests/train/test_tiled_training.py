@@ -109,7 +109,7 @@ def test_where_a_spot_lies_in_the_grid_does_not_matter(tiled):
 def test_logits_and_embedding_are_those_of_the_worst_tile(tiled):
     pixels, _ = pictures(6, 4)
     with torch.inference_mode():
-        found, one = tiled(pixels), tiled.of_tile()(cut(pixels, TILES))
+        found, one = tiled(pixels), tiled.single()(cut(pixels, TILES))
         again = tiled.head(found.embedding)
     assert tiled.tiles == TILES and found.features.shape == (6, 24, SIDE // 4, SIDE // 4)
     logits = one.logits.reshape(6, -1, 2)
