@@ -20,7 +20,7 @@ from edge_fgr.card import card
 from edge_fgr.model import open_model
 from edge_fgr.records import to_line
 from edge_fgr_export.float_pooling import float_pooling
-from edge_fgr_export.mirrors import mirrors_of, unmirrored
+from edge_fgr_export.mirrors import OURS, mirrors_of, unmirrored
 from edge_fgr_export.nodes import constants
 from edge_fgr_export.reading import ROUNDING, SHAPES, Reading
 from edge_fgr_export.same_bits import faults_of
@@ -105,7 +105,7 @@ def graph_card(path: Path) -> dict[str, Any]:
             "reason": "averages mirrored copies, value by value",
         }
         for node in (model.graph.node if alone else ())
-        if node.name.startswith("mirrors/") and node.op_type in ("Add", "Mul")
+        if node.name.startswith(OURS) and node.op_type in ("Add", "Mul")
     ]
     wanted = Counter(row["operator"] for row in nodes if row["form"] == "integer")
     runs = operators_run(path)

@@ -19,16 +19,14 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edge_fgr_export.nodes import constants, drop_unused, needed_for, producers, shapes
-from edge_fgr_train.mirrors import FLIPS
+from edge_fgr_train.mirrors import FLIPS, OF_FEATURES, OF_PIXELS
 
-__all__ = ["mirrored", "mirrors_of", "unmirrored"]
+__all__ = ["OURS", "mirrored", "mirrors_of", "unmirrored"]
 
-_OURS, _COPY = "mirrors/", "mirror/"
+OURS, _COPY = "mirrors/", "mirror/"
 """How names begin: of what stands around, and of what belongs to the copies."""
 
-_SHAPE = f"{_OURS}shape"
-_OF_PIXELS = {"height": 1, "width": 2}
-_OF_FEATURES = {"height": 2, "width": 3}
+_SHAPE = f"{OURS}shape"
 
 
 def mirrored(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
@@ -73,7 +71,7 @@ def unmirrored(model: onnx.ModelProto) -> onnx.ModelProto | None:
     graph = result.graph
     names = {name: name.removeprefix(_COPY) for node in graph.node for name in node.input}
     names |= {name: name.removeprefix(_COPY) for node in graph.node for name in node.output}
-    inside = [_renamed(n, names) for n in graph.node if not n.name.startswith(_OURS)]
+    inside = [_renamed(n, names) for n in graph.node if not n.name.startswith(OURS)]
     del graph.node[:]
     graph.node.extend(inside)
     drop_unused(graph)
@@ -110,12 +108,12 @@ def _around(
     numbers: dict[str, np.ndarray] = {}
 
     def constant(name: str, values: Sequence[int] | int) -> str:
-        numbers[f"{_OURS}{name}"] = np.array(values, np.int64)
-        return f"{_OURS}{name}"
+        numbers[f"{OURS}{name}"] = np.array(values, np.int64)
+        return f"{OURS}{name}"
 
     def node(kind: str, inputs: Sequence[str], output: str, **form: Any) -> onnx.NodeProto:
-        label = output.removeprefix(_OURS)
-        return helper.make_node(kind, inputs, [output], f"{_OURS}{label}", **form)
+        label = output.removeprefix(OURS)
+        return helper.make_node(kind, inputs, [output], f"{OURS}{label}", **form)
 
     def turned(name: str, axes: Sequence[int], output: str) -> onnx.NodeProto:
         ends = np.full(len(axes), np.iinfo(np.int64).min).tolist()
@@ -126,34 +124,34 @@ def _around(
 
     first, shown = [], ["pixels"]
     for place, flip in enumerate(FLIPS[1:count], 1):
-        shown.append(f"{_OURS}pixels_{place}")
-        first.append(turned("pixels", [_OF_PIXELS[side] for side in flip], shown[-1]))
+        shown.append(f"{OURS}pixels_{place}")
+        first.append(turned("pixels", [OF_PIXELS[side] for side in flip], shown[-1]))
     first.append(node("Concat", shown, f"{_COPY}pixels", axis=0))
     maker = producers(model.graph)["features"]
     coded = maker.op_type == "DequantizeLinear"
     seen, last = f"{_COPY}{joint}", []
     if coded:
-        last.append(node("DequantizeLinear", [seen, *maker.input[1:]], f"{_OURS}seen"))
-        seen = f"{_OURS}seen"
+        last.append(node("DequantizeLinear", [seen, *maker.input[1:]], f"{OURS}seen"))
+        seen = f"{OURS}seen"
     shape = constant("shape", [count, -1, *shapes(model)["features"][1:]])
-    last.append(node("Reshape", [seen, shape], f"{_OURS}copies"))
+    last.append(node("Reshape", [seen, shape], f"{OURS}copies"))
     parts = []
     for place, flip in enumerate(FLIPS[:count]):
-        parts.append(f"{_OURS}copy_{place}")
+        parts.append(f"{OURS}copy_{place}")
         which = constant(f"place_{place}", place)
-        last.append(node("Gather", [f"{_OURS}copies", which], parts[-1], axis=0))
+        last.append(node("Gather", [f"{OURS}copies", which], parts[-1], axis=0))
         if flip:
-            axes = [_OF_FEATURES[side] for side in flip]
-            last.append(turned(parts[-1], axes, f"{_OURS}turned_{place}"))
-            parts[-1] = f"{_OURS}turned_{place}"
+            axes = [OF_FEATURES[side] for side in flip]
+            last.append(turned(parts[-1], axes, f"{OURS}turned_{place}"))
+            parts[-1] = f"{OURS}turned_{place}"
     while len(parts) > 1:
         one, other, *parts = parts
-        parts.append(f"{_OURS}sum_{len(last)}")
+        parts.append(f"{OURS}sum_{len(last)}")
         last.append(node("Add", [one, other], parts[-1]))
     kind = np.float16 if maker.op_type == "Cast" else np.float32
-    numbers[f"{_OURS}share"] = np.array(1 / count, kind)
-    mean = f"{_OURS}mean" if coded else joint
-    last.append(node("Mul", [parts[0], f"{_OURS}share"], mean))
+    numbers[f"{OURS}share"] = np.array(1 / count, kind)
+    mean = f"{OURS}mean" if coded else joint
+    last.append(node("Mul", [parts[0], f"{OURS}share"], mean))
     if coded:
         last.append(node("QuantizeLinear", [mean, *maker.input[1:]], joint))
     return first, last, numbers

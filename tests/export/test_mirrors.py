@@ -22,10 +22,12 @@ from edge_fgr_export.graph_card import graph_card, graph_lines
 from edge_fgr_export.half import to_half
 from edge_fgr_export.metadata import stamp
 from edge_fgr_export.mirrors import mirrored, mirrors_of, unmirrored
-from edge_fgr_export.quantise import groups_of, kernels_of, quantise
+from edge_fgr_export.quantise import Settings, groups_of, kernels_of, quantise
 from edge_fgr_export.ranges import collect
 from edge_fgr_export.rehead import rehead
 from edge_fgr_export.same_bits import check_same_bits, faults_of
+from edge_fgr_export.targets import TARGETS
+from edge_fgr_export.trial import run_graph
 from edge_fgr_train.network import Network
 from edge_fgr_train.qat import fine_tune
 from edge_fgr_train.recipe import change_recipe, load_recipe
@@ -164,6 +166,17 @@ def test_a_new_head_is_of_all_copies(made, photos, tmp_path):
     path.write_bytes(stamp(other, contract))
     found = open_model(path, device="cpu").run(pixels)
     assert error(-found, it.open("int8").run(pixels)) < 0.05
+
+
+@pytest.mark.parametrize("target", ["x86-vnni", "openvino", "tensorrt", "arm64"])
+def test_other_targets_agree_too(target, made, photos):
+    it, geometry = made(), Geometry(size=SIZE)
+    alone = unmirrored(it.graphs["fp32"])
+    groups = groups_of(alone, tied=TARGETS[target].tied)
+    seen = collect(alone, groups, photos[::2], geometry, kernels_of(alone))
+    int8 = quantise(alone, groups, seen, Settings(target=TARGETS[target]))
+    found = run_graph(mirrored(int8, 4), photos, geometry)
+    assert (it.open("fp32").run(pixels_of(photos)).argmax(1) == found.argmax(1)).mean() >= 0.9
 
 
 @pytest.mark.parametrize(

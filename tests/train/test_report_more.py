@@ -61,10 +61,10 @@ def outputs_of(network, pixels):
     return [part.numpy().astype(np.float64) for part in network(torch.from_numpy(pixels))]
 
 
-@pytest.mark.parametrize("l2", [False, True])
-def test_maps_are_class_activation_maps(pixels, network, l2):
+@pytest.mark.parametrize(("l2", "mirrors"), [(False, 1), (True, 1), (False, 4)])
+def test_maps_are_class_activation_maps(pixels, network, l2, mirrors):
     """What ``edge_fgr.saliency`` computes from the weights, for means and a linear head."""
-    network = network_of(l2=True) if l2 else network
+    network = network_of(l2=l2, mirrors=mirrors) if l2 or mirrors > 1 else network
     classes = [3, 0, 15]
     maps = class_maps(network, pixels, classes)
     logits, embedding, features = outputs_of(network, pixels)
@@ -89,6 +89,15 @@ def test_what_places_add_is_the_logit(pixels, pool, near):
     total = maps.mean((1, 2)) + bias[classes] - bias.mean()
     np.testing.assert_allclose(total, above_mean(logits, classes), atol=near)
     assert np.abs(maps).max() > 0.1
+
+
+def test_maps_of_levels_are_those_of_the_last_one(pixels):
+    network = network_of(pool="levels")
+    maps = class_maps(network, pixels, [1, 2, 3])
+    assert maps.shape == (3, 3, 3) and np.abs(maps).max() > 0
+    with torch.no_grad():
+        network.head.weight[:, -1280:] = 0
+    assert not class_maps(network, pixels, [1, 2, 3]).any()
 
 
 def test_maps_of_a_grid(photos):

@@ -11,13 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["FLIPS", "copies", "together"]
+__all__ = ["FLIPS", "OF_FEATURES", "OF_PIXELS", "copies", "together"]
 
 FLIPS = ((), ("width",), ("height",), ("width", "height"))
 """What is turned in each copy; of two copies the first two."""
 
-_OF_PIXELS = {"height": 1, "width": 2}
-_OF_FEATURES = {"height": 2, "width": 3}
+OF_PIXELS = {"height": 1, "width": 2}
+OF_FEATURES = {"height": 2, "width": 3}
+"""Which axis each side is, of pixels ``(N, H, W, 3)`` and of features ``(N, K, h, w)``."""
 
 
 def copies(pixels: Tensor, count: int) -> Tensor:
@@ -25,14 +26,14 @@ def copies(pixels: Tensor, count: int) -> Tensor:
 
     All as they are, then all turned in the next way of ``FLIPS``.
     """
-    turned = [pixels.flip([_OF_PIXELS[side] for side in flip]) for flip in FLIPS[:count]]
+    turned = [pixels.flip([OF_PIXELS[side] for side in flip]) for flip in FLIPS[:count]]
     return torch.cat(turned)
 
 
 def together(features: Tensor, count: int) -> Tensor:
     """Return the mean ``(N, K, h, w)`` over copies of features ``(count * N, K, h, w)``."""
     turned = [
-        part.flip([_OF_FEATURES[side] for side in flip])
+        part.flip([OF_FEATURES[side] for side in flip])
         for part, flip in zip(features.chunk(count), FLIPS[:count], strict=True)
     ]
     return torch.stack(turned).mean(0)

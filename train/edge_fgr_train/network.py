@@ -116,13 +116,14 @@ class Network(nn.Module):
             pixels = copies(pixels, mirrors)
         # NHWC seen as NCHW is torch's channels-last layout: no copy.
         x = (pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std  # (N, 3, H, W)
-        levels = isinstance(self.pool, Levels)
-        seen_by = Levels.features(self.backbone, x) if levels else (self.backbone(x),)
-        features = seen_by[-1]
-        if mirrors > 1:
-            seen_by = (features := together(features, mirrors),)
+        if isinstance(self.pool, Levels):
+            stages = self.pool.features(self.backbone, x)
+        else:
+            features = self.backbone(x)
+            stages = (together(features, mirrors) if mirrors > 1 else features,)
+        features = stages[-1]
         if self.pool is not None:
-            embedding = self.pool(*seen_by)
+            embedding = self.pool(*stages)
         elif self.gives == "map":
             embedding = features.mean((2, 3))  # (N, D)
         elif self.gives == "grid":
