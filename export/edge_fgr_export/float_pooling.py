@@ -42,7 +42,8 @@ class FloatPooling:
 
     Attributes:
         kind: ``GeM``, ``bilinear`` or ``levels``.
-        nodes: in the order of the graph; the last one gives the embedding.
+        nodes: in the order of the graph; the last one gives the embedding. In a half graph with
+            the casts around them.
     """
 
     kind: str
@@ -53,10 +54,17 @@ class FloatPooling:
         """Names of all tensors that it computes."""
         return frozenset(node.output[0] for node in self.nodes)
 
+    @property
+    def read(self) -> frozenset[str]:
+        """Names of all tensors that it reads, constants too."""
+        return frozenset(name for node in self.nodes for name in node.input) - self.made
+
 
 def float_pooling(graph: onnx.GraphProto) -> FloatPooling | None:
-    """Find such a pooling in an fp32 or INT8 graph of this package; None: there is none."""
+    """Find such a pooling in a graph of this package, fp32, half or INT8; None: there is none."""
     makers = producers(graph)
+    end = makers["features"]
+    ends = {"features", *(end.input if end.op_type == "Cast" else ())}
     name = "embedding"
     for kind in ("DequantizeLinear", "QuantizeLinear"):  # INT8: the embedding is read from codes
         node = makers.get(name)
@@ -67,13 +75,13 @@ def float_pooling(graph: onnx.GraphProto) -> FloatPooling | None:
     while wanted:
         name = wanted.pop()
         node = makers.get(name)
-        if node is None or name in found or name == "features" or node.op_type in _CODED:
+        if node is None or name in found or name in ends or node.op_type in _CODED:
             continue
         if node.op_type == "Add" and all(part in makers for part in node.input):
             continue  # the end of a residual block
         found.add(name)
         wanted.extend(node.input)
     nodes = tuple(node for node in graph.node if node.output[0] in found)
-    form = Counter(node.op_type for node in nodes)
+    form = Counter(node.op_type for node in nodes if node.op_type != "Cast")
     kind_of = next((kind for kind, operators in _FORMS.items() if operators == form), None)
     return None if kind_of is None else FloatPooling(kind_of, nodes)

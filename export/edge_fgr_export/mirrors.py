@@ -2,8 +2,9 @@
 
 The graph of one picture, fp32 or INT8, is made like any other. Nodes whose names begin with
 ``mirrors/`` turn the pixels, and turn back and average the features of the copies, which in INT8
-are rounded to codes once more. They stand around what makes the features; what reads them, the
-pooling and the head, is that of the one picture, under the same names.
+are rounded to codes once more; with the pooling ``levels`` those of each level. They stand around
+what makes the features; what reads them, the pooling and the head, is that of the one picture,
+under the same names.
 
 Turning moves values, and the mean is a few sums of two numbers each, in the order of the graph,
 and a product with a power of two: a picture's bits are the same on every processor.
@@ -12,12 +13,15 @@ and a product with a power of two: a picture's bits are the same on every proces
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from onnx.shape_inference import infer_shapes
 
+from edge_fgr_export.float_pooling import float_pooling
 from edge_fgr_export.nodes import constants, drop_unused, needed_for, producers, shapes
 from edge_fgr_train.mirrors import FLIPS, OF_FEATURES, OF_PIXELS
 
@@ -38,12 +42,13 @@ def mirrored(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
     """
     if count == 1:
         return model
-    graph, joint = model.graph, _joint(model.graph)
-    names = {"pixels": f"{_COPY}pixels", joint: f"{_COPY}{joint}"}
-    before = {node.output[0] for node in needed_for(graph, [joint])}
+    graph, joints = model.graph, _joints(model.graph)
+    names = {name: f"{_COPY}{name}" for name in ("pixels", *(joint.name for joint in joints))}
+    before = {node.output[0] for node in needed_for(graph, [joint.name for joint in joints])}
     inside = [_renamed(node, names) for node in graph.node if node.output[0] in before]
     behind = [node for node in graph.node if node.output[0] not in before]
-    first, last, numbers = _around(model, joint, count)
+    kind = np.float16 if producers(graph)["features"].op_type == "Cast" else np.float32
+    first, last, numbers = _Around(count, kind).nodes(joints, shapes(infer_shapes(model)))
     result = onnx.ModelProto()
     result.CopyFrom(model)
     del result.graph.node[:]
@@ -87,10 +92,33 @@ def unmirrored(model: onnx.ModelProto) -> onnx.ModelProto | None:
     return result if same and all(np.array_equal(ours[k], theirs[k]) for k in ours) else None
 
 
-def _joint(graph: onnx.GraphProto) -> str:
-    """Return the name of the features as the pooling reads them: codes, halves or floats."""
-    maker = producers(graph)["features"]
-    return str(maker.input[0]) if maker.op_type in ("DequantizeLinear", "Cast") else "features"
+@dataclass(frozen=True, slots=True)
+class _Joint:
+    """Where copies and the picture meet.
+
+    Attributes:
+        name: of the features as what is behind reads them: codes, halves or floats.
+        read: the same as codes are read.
+        scale: of codes: the names of their scale and zero point; else empty.
+    """
+
+    name: str
+    read: str
+    scale: tuple[str, ...] = ()
+
+
+def _joints(graph: onnx.GraphProto) -> list[_Joint]:
+    """Return the features, then those of other levels that the pooling reads."""
+    makers, pooling = producers(graph), float_pooling(graph)
+    joints = {}
+    for name in ("features", *sorted(pooling.read & makers.keys() if pooling else ())):
+        maker, joint = makers[name], _Joint(name, name)
+        if maker.op_type == "DequantizeLinear":
+            joint = _Joint(maker.input[0], name, tuple(maker.input[1:]))
+        elif maker.op_type == "Cast":
+            joint = _Joint(maker.input[0], maker.input[0])
+        joints[joint.name] = joint  # the same halves may be read twice
+    return list(joints.values())
 
 
 def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
@@ -101,57 +129,67 @@ def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
     return result
 
 
-def _around(
-    model: onnx.ModelProto, joint: str, count: int
-) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto], dict[str, np.ndarray]]:
-    """Return what stands before and behind what is computed for each copy, and the constants."""
-    numbers: dict[str, np.ndarray] = {}
+class _Around:
+    """Makes what stands before and behind what is computed for each copy, and the constants."""
 
-    def constant(name: str, values: Sequence[int] | int) -> str:
-        numbers[f"{OURS}{name}"] = np.array(values, np.int64)
-        return f"{OURS}{name}"
+    def __init__(self, count: int, kind: type[np.floating]) -> None:
+        self._count = count
+        self._numbers = {f"{OURS}share": np.array(1 / count, kind)}
 
-    def node(kind: str, inputs: Sequence[str], output: str, **form: Any) -> onnx.NodeProto:
-        label = output.removeprefix(OURS)
-        return helper.make_node(kind, inputs, [output], f"{OURS}{label}", **form)
+    def nodes(
+        self, joints: Sequence[_Joint], known: Mapping[str, tuple[int, ...]]
+    ) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto], dict[str, np.ndarray]]:
+        """Return the nodes before, those behind, and the constants of both."""
+        first, shown = [], ["pixels"]
+        for place, flip in enumerate(FLIPS[1 : self._count], 1):
+            shown.append(f"{OURS}pixels_{place}")
+            first.append(self._turned("pixels", [OF_PIXELS[side] for side in flip], shown[-1]))
+        first.append(_node("Concat", shown, f"{_COPY}pixels", axis=0))
+        last = []
+        for place, joint in enumerate(joints):
+            own = f"{OURS}level_{place}/" if place else OURS
+            last += self._mean(joint, known[joint.read][1:], own)
+        return first, last, self._numbers
 
-    def turned(name: str, axes: Sequence[int], output: str) -> onnx.NodeProto:
+    def _mean(self, joint: _Joint, shape: tuple[int, ...], own: str) -> list[onnx.NodeProto]:
+        """Return what turns back and averages features, under names that begin with ``own``."""
+        seen, nodes = f"{_COPY}{joint.name}", []
+        if joint.scale:
+            nodes.append(_node("DequantizeLinear", [seen, *joint.scale], f"{own}seen"))
+            seen = f"{own}seen"
+        apart = self._constant(f"{own}shape", [self._count, -1, *shape])
+        nodes.append(_node("Reshape", [seen, apart], f"{own}copies"))
+        parts = []
+        for place, flip in enumerate(FLIPS[: self._count]):
+            parts.append(f"{own}copy_{place}")
+            which = self._constant(f"{OURS}place_{place}", place)
+            nodes.append(_node("Gather", [f"{own}copies", which], parts[-1], axis=0))
+            if flip:
+                axes = [OF_FEATURES[side] for side in flip]
+                nodes.append(self._turned(parts[-1], axes, f"{own}turned_{place}"))
+                parts[-1] = f"{own}turned_{place}"
+        while len(parts) > 1:
+            one, other, *parts = parts
+            parts.append(f"{own}sum_{len(nodes)}")
+            nodes.append(_node("Add", [one, other], parts[-1]))
+        mean = f"{own}mean" if joint.scale else joint.name
+        nodes.append(_node("Mul", [parts[0], f"{OURS}share"], mean))
+        if joint.scale:
+            nodes.append(_node("QuantizeLinear", [mean, *joint.scale], joint.name))
+        return nodes
+
+    def _turned(self, name: str, axes: Sequence[int], output: str) -> onnx.NodeProto:
         ends = np.full(len(axes), np.iinfo(np.int64).min).tolist()
-        back = constant(f"back_{len(axes)}", [-1] * len(axes))
-        places = constant(f"axes_{'_'.join(map(str, axes))}", axes)
-        begin = constant(f"begin_{len(axes)}", ends)
-        return node("Slice", [name, back, begin, places, back], output)
+        back = self._constant(f"{OURS}back_{len(axes)}", [-1] * len(axes))
+        places = self._constant(f"{OURS}axes_{'_'.join(map(str, axes))}", axes)
+        begin = self._constant(f"{OURS}begin_{len(axes)}", ends)
+        return _node("Slice", [name, back, begin, places, back], output)
 
-    first, shown = [], ["pixels"]
-    for place, flip in enumerate(FLIPS[1:count], 1):
-        shown.append(f"{OURS}pixels_{place}")
-        first.append(turned("pixels", [OF_PIXELS[side] for side in flip], shown[-1]))
-    first.append(node("Concat", shown, f"{_COPY}pixels", axis=0))
-    maker = producers(model.graph)["features"]
-    coded = maker.op_type == "DequantizeLinear"
-    seen, last = f"{_COPY}{joint}", []
-    if coded:
-        last.append(node("DequantizeLinear", [seen, *maker.input[1:]], f"{OURS}seen"))
-        seen = f"{OURS}seen"
-    shape = constant("shape", [count, -1, *shapes(model)["features"][1:]])
-    last.append(node("Reshape", [seen, shape], f"{OURS}copies"))
-    parts = []
-    for place, flip in enumerate(FLIPS[:count]):
-        parts.append(f"{OURS}copy_{place}")
-        which = constant(f"place_{place}", place)
-        last.append(node("Gather", [f"{OURS}copies", which], parts[-1], axis=0))
-        if flip:
-            axes = [OF_FEATURES[side] for side in flip]
-            last.append(turned(parts[-1], axes, f"{OURS}turned_{place}"))
-            parts[-1] = f"{OURS}turned_{place}"
-    while len(parts) > 1:
-        one, other, *parts = parts
-        parts.append(f"{OURS}sum_{len(last)}")
-        last.append(node("Add", [one, other], parts[-1]))
-    kind = np.float16 if maker.op_type == "Cast" else np.float32
-    numbers[f"{OURS}share"] = np.array(1 / count, kind)
-    mean = f"{OURS}mean" if coded else joint
-    last.append(node("Mul", [parts[0], f"{OURS}share"], mean))
-    if coded:
-        last.append(node("QuantizeLinear", [mean, *maker.input[1:]], joint))
-    return first, last, numbers
+    def _constant(self, name: str, values: Sequence[int] | int) -> str:
+        self._numbers[name] = np.array(values, np.int64)
+        return name
+
+
+def _node(kind: str, inputs: Sequence[str], output: str, **form: Any) -> onnx.NodeProto:
+    label = output if output.startswith(OURS) else f"{OURS}{output}"
+    return helper.make_node(kind, inputs, [output], label, **form)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from kinds import grid, resnet
+from kinds import grid, inverted, resnet
 from onnx import numpy_helper
 from test_poolings import error, labels_of, pixels_of, run_of, taught
 
@@ -34,7 +34,7 @@ from edge_fgr_train.recipe import change_recipe, load_recipe
 from edge_fgr_train.settings import Model as Kind
 
 SIZE = 64
-KINDS = [("mean", 4), ("mean", 2), ("gem", 4)]
+KINDS = [("mean", 4), ("mean", 2), ("gem", 4), ("levels", 2)]
 
 
 @dataclass
@@ -55,7 +55,8 @@ def made(photos, tmp_path_factory):
         if (pool, count) not in done:
             torch.manual_seed(0)
             classes = len({photo.stem.rpartition("_")[0] for photo in photos})
-            network = Network(resnet(), classes, Kind(pool=pool, mirrors=count, dropout=0.0))
+            body = inverted() if pool == "levels" else resnet()
+            network = Network(body, classes, Kind(pool=pool, mirrors=count, dropout=0.0))
             network = taught(network.to(memory_format=torch.channels_last), photos)
             fp32, geometry = from_network(network, SIZE), Geometry(size=SIZE)
             groups = groups_of(fp32)
@@ -86,16 +87,29 @@ def test_the_graph_says_what_the_network_says(pool, count, made, photos):
         np.testing.assert_allclose(one, other.numpy(), atol=3e-4)
     int8, fp16 = (it.open(name).run(pixels) for name in ("int8", "fp16"))
     assert (found[0].argmax(1) == int8.argmax(1)).mean() >= 0.95
-    assert error(int8, found[0]) < 0.15
-    assert error(fp16, found[0]) < 0.02
+    deep = pool == "levels"  # 52 untrained convolutions in a row (test_poolings)
+    assert error(int8, found[0]) < (0.55 if deep else 0.15)
+    assert error(fp16, found[0]) < (0.04 if deep else 0.02)
 
 
-@pytest.mark.parametrize(("axes", "count"), [((2,), 4), ((1,), 4), ((1, 2), 4), ((2,), 2)])
-def test_a_mirrored_picture_has_the_very_same_answer(axes, count, made, photos):
+@pytest.mark.parametrize(
+    ("pool", "axes", "count"),
+    [
+        ("mean", (2,), 4),
+        ("mean", (1,), 4),
+        ("mean", (1, 2), 4),
+        ("mean", (2,), 2),
+        ("levels", (2,), 2),
+    ],
+)
+def test_a_mirrored_picture_has_the_very_same_answer(pool, axes, count, made, photos):
     pixels = pixels_of(photos)
-    one = made(count=count).open("int8")
+    one = made(pool, count).open("int8")
     turned = np.ascontiguousarray(np.flip(pixels, axes))
-    np.testing.assert_array_equal(one.run(pixels), one.run(turned))
+    if pool == "mean":
+        np.testing.assert_array_equal(one.run(pixels), one.run(turned))
+    else:  # the maps of all levels are mirrored to the bit; floats summed over them are not
+        np.testing.assert_allclose(one.run(pixels), one.run(turned), atol=1e-4)
     if count == 2:
         upside_down = np.ascontiguousarray(pixels[:, ::-1])
         assert (one.run(pixels) != one.run(upside_down)).any()
@@ -113,13 +127,14 @@ def test_the_same_bits_are_promised_and_kept(made, photos):
     assert faults_of(made("gem").graphs["int8"]) == [line]
 
 
+@pytest.mark.parametrize(("pool", "count"), [("mean", 4), ("levels", 2)])
 @pytest.mark.parametrize("which", ["fp32", "int8", "fp16"])
-def test_taken_apart_it_is_the_graph_of_one_picture(which, made):
-    it = made()
+def test_taken_apart_it_is_the_graph_of_one_picture(which, pool, count, made):
+    it = made(pool, count)
     alone = unmirrored(it.graphs[which])
     assert alone is not None and mirrors_of(alone) == 1 and unmirrored(alone) is None
-    assert mirrors_of(it.graphs[which]) == 4
-    again = mirrored(alone, 4)
+    assert mirrors_of(it.graphs[which]) == count
+    again = mirrored(alone, count)
     assert again.SerializeToString() == it.graphs[which].SerializeToString()
     assert mirrored(alone, 1) is alone
 
@@ -184,7 +199,6 @@ def test_other_targets_agree_too(target, made, photos):
     [
         (["model.mirrors=3"], "mirrors must be 1, 2 or 4"),
         (["model.mirrors=2", "model.tiles=2"], "no form over tiles"),
-        (["model.mirrors=2", 'model.pool="levels"'], "no form over tiles, or with pool levels"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(changes, words):

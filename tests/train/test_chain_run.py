@@ -93,9 +93,19 @@ def test_a_chain_on_a_run_and_on_an_exported_model(tiny, tmp_path):
         load_network(tmp_path / "b")
 
 
-def test_the_geometry_of_a_model_is_its_own(tiny, tmp_path):
+def test_the_geometry_and_the_copies_of_a_model_are_its_own(tiny, tmp_path):
     with pytest.raises(UsageError, match="has its own geometry"):
         run(tiny / "data", tmp_path / "b", "chain", FAST, "cpu", "grocery81")
+    for source in "grocery81", str(tiny / "run"):
+        with pytest.raises(UsageError, match=r"its own mirrors; leave --set model\.mirrors… out"):
+            run(
+                tiny / "data",
+                tmp_path / "b",
+                "chain",
+                [*FAST[:2], "model.mirrors=2"],
+                "cpu",
+                source,
+            )
 
 
 def _photos(photos, folder, names, each=2):

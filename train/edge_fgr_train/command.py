@@ -222,25 +222,28 @@ def _base(
 ) -> tuple[Embedder, Recipe]:
     """Return where embeddings come from, and the recipe with what that fixes."""
     name = base or recipe.model.backbone
-    other = any(change.startswith("geometry.") for change in changes)
+    own = [part for part in ("geometry.", "model.mirrors")
+           if any(change.startswith(part) for change in changes)]  # fmt: skip
     pool = recipe.model.pool
     if recipe.model.tiles > 1:
         raise UsageError(
             "recipe: model.tiles is for networks that are trained; with --head leave it out, or "
             "give --model a model that was exported with tiles"
         )
-    if recipe.model.mirrors > 1:
-        raise UsageError(
-            "recipe: model.mirrors is for networks that are trained; with --head leave it out"
-        )
     if pool == "bilinear":
         raise UsageError(
             "recipe: model.pool bilinear must be trained; a chain takes mean, gem or levels"
         )
-    source = open_embedder(name, geometry=recipe.geometry if other or not base else None,
-                           device=device, pool=pool)  # fmt: skip
-    if other and source.kind != "backbone":
-        raise UsageError(f"{name}: has its own geometry; leave --set geometry… out")
+    source = open_embedder(
+        name,
+        geometry=recipe.geometry if "geometry." in own or not base else None,
+        device=device,
+        pool=pool,
+        mirrors=recipe.model.mirrors,
+    )
+    if own and source.kind != "backbone":
+        what = own[0].removeprefix("model.").removesuffix(".")
+        raise UsageError(f"{name}: has its own {what}; leave --set {own[0].rstrip('.')}… out")
     model = replace(recipe.model, dropout=0.0, head="linear", refit="none")
     if source.kind == "run":
         made = as_finished(Run.read(Path(source.origin)).recipe.model)
@@ -253,5 +256,5 @@ def _base(
     elif source.kind == "backbone":
         model = replace(model, backbone=name)
     else:
-        model = replace(model, pool="mean")
+        model = replace(model, pool="mean", mirrors=1)
     return source, replace(recipe, model=model, geometry=source.geometry)

@@ -21,6 +21,7 @@ from edge_fgr.contract import Contract, Geometry
 from edge_fgr.errors import InputMissingError, MissingExtraError
 from edge_fgr.model import embedded, open_model
 from edge_fgr_train.backbones import native_geometry, offline_weights
+from edge_fgr_train.settings import Model
 
 if TYPE_CHECKING:
     from edge_fgr_train.network import Network
@@ -63,6 +64,7 @@ def open_embedder(
     geometry: Geometry | None = None,
     device: str = "cpu",
     pool: Literal["mean", "gem", "levels"] = "mean",
+    mirrors: int = 1,
 ) -> Embedder:
     """Find a source of embeddings.
 
@@ -72,6 +74,7 @@ def open_embedder(
         geometry: replaces the source's own; for backbones only.
         device: ``auto``, ``cpu`` or ``cuda``, for torch.
         pool: what becomes of a backbone's features; other sources have their own.
+        mirrors: copies of a picture that a backbone looks at together; others have their own.
 
     Raises:
         MissingExtraError: it needs torch, or weights that are not installed.
@@ -90,7 +93,8 @@ def open_embedder(
         return _from_run(name, path, device)
     if path.suffix in (".safetensors", ".pt", ".pth"):
         raise InputMissingError(f"{name}: give the folder of the run, not a file in it")
-    return _from_backbone(name, geometry or native_geometry(name), device, pool)
+    model = Model(backbone=name, dropout=0.0, pool=pool, mirrors=mirrors)
+    return _from_backbone(model, geometry or native_geometry(name), device)
 
 
 def _from_model(name: str, path: Path) -> Embedder:
@@ -123,21 +127,19 @@ def _from_run(name: str, folder: Path, device: str) -> Embedder:
     return Embedder(name, geometry, _digest(weights, geometry, "torch"), "run", folder, load)
 
 
-def _from_backbone(
-    name: str, geometry: Geometry, device: str, pool: Literal["mean", "gem", "levels"]
-) -> Embedder:
+def _from_backbone(model: Model, geometry: Geometry, device: str) -> Embedder:
+    name = model.backbone
     path = offline_weights(name)
     # A library's weights are known by its version and the name: both decide what it fetches.
     origin = _file_digest(path) if path else "".join(map(_version, ("timm", "torchvision")))
 
     def load() -> Embed:
         from edge_fgr_train.network import build_network
-        from edge_fgr_train.recipe import Model
 
-        model = Model(backbone=name, dropout=0.0, pool=pool)
         return _embed_by(build_network(model, 2, pretrained=True, size=geometry.size), device)
 
-    what = f"{name} {origin}" + ("" if pool == "mean" else f" {pool}")
+    what = f"{name} {origin}" + ("" if model.pool == "mean" else f" {model.pool}")
+    what += "" if model.mirrors == 1 else f" mirrors {model.mirrors}"
     return Embedder(name, geometry, _digest(what, geometry, "torch"), "backbone", name, load)
 
 

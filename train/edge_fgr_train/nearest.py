@@ -53,7 +53,8 @@ class Frozen:
 def frozen_source(recipe: Recipe, device: str = "cpu") -> Embedder | None:
     """Return the backbone of a recipe as ImageNet left it; None where it starts from chance.
 
-    It pools as the recipe does, but for bilinear pooling, which is nothing before it is trained.
+    It pools and mirrors as the recipe does, but for bilinear pooling, which is nothing before it is
+    trained.
 
     Raises:
         EdgeFgrError: what ``open_embedder`` raises.
@@ -62,7 +63,13 @@ def frozen_source(recipe: Recipe, device: str = "cpu") -> Embedder | None:
         return None
     model = recipe.model
     pool = model.pool if model.pool != "bilinear" else "mean"
-    return open_embedder(model.backbone, geometry=recipe.geometry, device=device, pool=pool)
+    return open_embedder(
+        model.backbone,
+        geometry=recipe.geometry,
+        device=device,
+        pool=pool,
+        mirrors=model.mirrors,
+    )
 
 
 def nearest_mean(split: Split, source: Embedder) -> Frozen | None:

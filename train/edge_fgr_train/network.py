@@ -119,8 +119,9 @@ class Network(nn.Module):
         if isinstance(self.pool, Levels):
             stages = self.pool.features(self.backbone, x)
         else:
-            features = self.backbone(x)
-            stages = (together(features, mirrors) if mirrors > 1 else features,)
+            stages = (self.backbone(x),)
+        if mirrors > 1:
+            stages = tuple(together(features, mirrors) for features in stages)
         features = stages[-1]
         if self.pool is not None:
             embedding = self.pool(*stages)

@@ -102,9 +102,8 @@ class Model:
                 "margin must be in 0 to 1.5": 0 <= self.margin <= 1.5,
                 "rank must be at least 8": self.rank >= 8,
                 "mirrors must be 1, 2 or 4": self.mirrors in (1, 2, 4),
-                "mirrors have no form over tiles, or with pool levels; set them to 1": self.mirrors
-                == 1
-                or (self.tiles == 1 and self.pool != "levels"),
+                "mirrors have no form over tiles; set one of them to 1": self.mirrors == 1
+                or self.tiles == 1,
                 "tiles must be from 1 to 8": 1 <= self.tiles <= 8,
                 "good is for tiles; set model.tiles": self.tiles > 1 or not self.good,
                 "head arcface has no form over tiles; choose cosine": self.tiles == 1
