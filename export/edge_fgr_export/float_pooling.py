@@ -63,8 +63,9 @@ class FloatPooling:
 def float_pooling(graph: onnx.GraphProto) -> FloatPooling | None:
     """Find such a pooling in a graph of this package, fp32, half or INT8; None: there is none."""
     makers = producers(graph)
-    end = makers["features"]
-    ends = {"features", *(end.input if end.op_type == "Cast" else ())}
+    ends = {"features"}
+    if (end := makers.get("features")) is not None and end.op_type == "Cast":
+        ends.add(end.input[0])  # halves
     name = "embedding"
     for kind in ("DequantizeLinear", "QuantizeLinear"):  # INT8: the embedding is read from codes
         node = makers.get(name)

@@ -142,6 +142,7 @@ def test_shots_alone_take_their_own_recipe(tiny, tmp_path, cli):
     assert made.returncode == 0, made.stderr
     kept = Run.read(tmp_path / "run").recipe
     assert (kept.name, kept.data.shots, kept.model.pool) == ("few-shots", 2, "mean")
+    assert kept.model.mirrors == 1
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +288,7 @@ def test_a_chain_says_its_baseline(tiny, tmp_path, capsys):
     assert len(made.fit) == 3 and len(contract.labels) == 3
     assert network.head.weight.shape == (3, 1904) and network.l2
     assert made.recipe.model.pool == "levels" and network.pool is not None
+    assert made.recipe.model.mirrors == network.mirrors == 2
     with pytest.raises(UsageError, match="bilinear must be trained"):
         run(str(tiny / "data"), tmp_path / "b", "chain", ["model.pool=bilinear"], "cpu")
 
@@ -304,5 +306,7 @@ def test_what_the_baseline_is_judged_on(tiny):
     assert found is not None and found.images == 6 and "left out in turn" in str(found)
     recipe = load_recipe(where, ["data.shots=1", "geometry.size=64", 'data.evaluate=""'])
     assert nearest_mean(split_of(tiny / "data", recipe, where), source) is None
+    one = frozen_source(load_recipe(where, ["geometry.size=64", "model.mirrors=2"]))
+    assert one is not None and one.digest != source.digest  # judged on what the recipe looks at
     for change in SMALL[0], "model.pretrained=false":
         assert frozen_source(load_recipe("default", [change])) is None
