@@ -33,6 +33,8 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
             op_block_list=["DequantizeLinear"],
             node_block_list=[node.name for node in pooling.nodes] if pooling else None,
         )
+    # Its notes of shapes would be false in a graph over tiles or mirrored copies.
+    del half.graph.value_info[:]
     # The converter adds what it casts to the end of the graph.
     OnnxModel(half).topological_sort(is_deterministic=True)
     try:

@@ -98,12 +98,10 @@ class _Joint:
 
     Attributes:
         name: of the features as what is behind reads them: codes, halves or floats.
-        read: the same as codes are read.
         scale: of codes: the names of their scale and zero point; else empty.
     """
 
     name: str
-    read: str
     scale: tuple[str, ...] = ()
 
 
@@ -112,11 +110,11 @@ def _joints(graph: onnx.GraphProto) -> list[_Joint]:
     makers, pooling = producers(graph), float_pooling(graph)
     joints = {}
     for name in ("features", *sorted(pooling.read & makers.keys() if pooling else ())):
-        maker, joint = makers[name], _Joint(name, name)
+        maker, joint = makers[name], _Joint(name)
         if maker.op_type == "DequantizeLinear":
-            joint = _Joint(maker.input[0], name, tuple(maker.input[1:]))
+            joint = _Joint(maker.input[0], tuple(maker.input[1:]))
         elif maker.op_type == "Cast":
-            joint = _Joint(maker.input[0], maker.input[0])
+            joint = _Joint(maker.input[0])
         joints[joint.name] = joint  # the same halves may be read twice
     return list(joints.values())
 
@@ -148,7 +146,7 @@ class _Around:
         last = []
         for place, joint in enumerate(joints):
             own = f"{OURS}level_{place}/" if place else OURS
-            last += self._mean(joint, known[joint.read][1:], own)
+            last += self._mean(joint, known[joint.name][1:], own)
         return first, last, self._numbers
 
     def _mean(self, joint: _Joint, shape: tuple[int, ...], own: str) -> list[onnx.NodeProto]:

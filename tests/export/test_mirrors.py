@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from kinds import grid, inverted, resnet
@@ -137,6 +138,13 @@ def test_taken_apart_it_is_the_graph_of_one_picture(which, pool, count, made):
     again = mirrored(alone, count)
     assert again.SerializeToString() == it.graphs[which].SerializeToString()
     assert mirrored(alone, 1) is alone
+
+
+@pytest.mark.parametrize("which", ["fp32", "int8", "fp16"])
+def test_onnxruntime_finds_no_shape_false(which, made, photos, capfd):
+    plain = onnxruntime.InferenceSession(made("levels", 2).paths[which])  # ours says less
+    plain.run(["logits"], {"pixels": pixels_of(photos[:3])})
+    assert "Shape mismatch" not in capfd.readouterr().err
 
 
 def test_what_was_changed_is_not_taken_apart(made):

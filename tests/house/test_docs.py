@@ -46,7 +46,7 @@ PAGES = [page for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))) 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_recipes_of_shell_blocks_can_be_meant(page):
     for words in trainings(page):
-        options = dict.fromkeys(words, "") | dict(pairwise(words))
+        options = dict(pairwise(words))
         recipe = options.get("--recipe") or ("few-shots" if "--shots" in options else "default")
         if not recipe.endswith(".toml"):
             load_recipe(recipe, [b for a, b in pairwise(words) if a == "--set"])

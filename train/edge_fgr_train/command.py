@@ -222,7 +222,7 @@ def _base(
 ) -> tuple[Embedder, Recipe]:
     """Return where embeddings come from, and the recipe with what that fixes."""
     name = base or recipe.model.backbone
-    own = [part for part in ("geometry.", "model.mirrors")
+    own = [part for part in ("geometry", "model.mirrors")
            if any(change.startswith(part) for change in changes)]  # fmt: skip
     pool = recipe.model.pool
     if recipe.model.tiles > 1:
@@ -236,14 +236,14 @@ def _base(
         )
     source = open_embedder(
         name,
-        geometry=recipe.geometry if "geometry." in own or not base else None,
+        geometry=recipe.geometry if "geometry" in own or not base else None,
         device=device,
         pool=pool,
         mirrors=recipe.model.mirrors,
     )
     if own and source.kind != "backbone":
-        what = own[0].removeprefix("model.").removesuffix(".")
-        raise UsageError(f"{name}: has its own {what}; leave --set {own[0].rstrip('.')}… out")
+        what = own[0].rpartition(".")[2]
+        raise UsageError(f"{name}: has its own {what}; leave --set {own[0]}… out")
     model = replace(recipe.model, dropout=0.0, head="linear", refit="none")
     if source.kind == "run":
         made = as_finished(Run.read(Path(source.origin)).recipe.model)
